@@ -1,0 +1,81 @@
+"""maquette: make your own model architectures, and get saving, loading, sharing and training with them.
+
+Names are imported when they are used, so that a configuration or a tokenizer never brings a deep-learning framework.
+"""
+
+import importlib
+from typing import Any
+
+from maquette.version import __version__
+
+# Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the registry.
+_HOMES = {
+    "configuration": ("PretrainedConfig", "PreTrainedConfig"),
+    "modeling.torch": ("PreTrainedModel",),
+    "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),
+    "modeling.outputs": (
+        "ModelOutput",
+        "BaseModelOutput",
+        "BaseModelOutputWithPooling",
+        "BaseModelOutputWithNoAttention",
+        "BaseModelOutputWithPoolingAndNoAttention",
+        "CausalLMOutput",
+        "ImageClassifierOutput",
+        "ImageClassifierOutputWithNoAttention",
+        "MaskedLMOutput",
+        "MultipleChoiceModelOutput",
+        "QuestionAnsweringModelOutput",
+        "SequenceClassifierOutput",
+        "TokenClassifierOutput",
+    ),
+    "registry": ("ModelCard",),
+    "errors": (
+        "MaquetteError",
+        "CheckpointError",
+        "ConfigurationError",
+        "FileFormatError",
+        "MissingFileError",
+        "RemoteCodeError",
+        "SaveError",
+        "UnknownFieldError",
+        "UnknownNameError",
+        "UnsafePathError",
+        "UntrustedCodeError",
+    ),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name in _MODULES:
+        value = getattr(importlib.import_module(f"maquette.{_MODULES[name]}"), name)
+    else:
+        from maquette.registry import AUTO_CLASSES, built_in_cards
+
+        if name in AUTO_CLASSES:
+            value = getattr(importlib.import_module("maquette.auto"), name)
+        else:
+            card = next((card for card in built_in_cards().values() if name in card.public()), None)
+            if card is None:
+                raise AttributeError(_unknown(name))
+            value = card.load(card.public()[name])
+    globals()[name] = value
+    return value
+
+
+def _unknown(name: str) -> str:
+    from maquette.errors import did_you_mean
+
+    return f"maquette has no {name!r}.{did_you_mean(name, __dir__())}"
+
+
+def __dir__() -> list[str]:
+    from maquette.registry import AUTO_CLASSES, built_in_cards
+
+    models = (name for card in built_in_cards().values() for name in card.public())
+    return sorted({"__version__", *_MODULES, *AUTO_CLASSES, *models})
+
+
+__all__ = ["__version__"]

@@ -1,0 +1,1 @@
+"""The base classes of models, one file per framework over one common core."""

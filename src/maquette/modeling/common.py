@@ -1,0 +1,237 @@
+"""`from_pretrained` and `save_pretrained` of models, written once; a framework adds how to build, fill and read one."""
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from maquette.checkpoint import (
+    Checkpoint,
+    LoadReport,
+    Shape,
+    Slots,
+    Tolerance,
+    announce,
+    match,
+    parse_size,
+    write_weights,
+)
+from maquette.configuration import PretrainedConfig
+from maquette.errors import SaveError, did_you_mean
+from maquette.files import SOURCE_OPTIONS, Source, open_source
+from maquette.pretrained import PretrainedMixin
+from maquette.transaction import Transaction
+from maquette.travel import pack_code
+
+
+class ModelMixin(PretrainedMixin):
+    """What models of every framework share. Frameworks implement the hooks at the end of the class."""
+
+    config_class: ClassVar[type[PretrainedConfig] | None] = None
+    base_model_prefix: ClassVar[str] = ""
+    main_input_name: ClassVar[str] = "input_ids"
+    _keys_to_ignore_on_load_missing: ClassVar[Iterable[str] | None] = None
+    _keys_to_ignore_on_load_unexpected: ClassVar[Iterable[str] | None] = None
+    config: PretrainedConfig
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """Build a model and fill it with saved weights; it comes back in evaluation mode.
+
+        The constructor really runs. Every parameter and buffer is then filled from the file, or keeps exactly the
+        value that the constructor gave it.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a repository of the Hub.
+            model_args: further positional arguments of the constructor.
+            config: a configuration, or where to read one, instead of the one beside the weights.
+            dtype: the floating-point type of the weights, such as `torch.bfloat16` or `"bfloat16"`; unless given, what
+                the file holds. (`torch_dtype` is its older name.)
+            strict: True makes every difference between file and model an error; False lets the model initialise
+                whatever is missing. Unless given, only a head that the file never had may be missing.
+            allow_missing: patterns such as `"head.*"` of weights to initialise where the file has none.
+            ignore_mismatched_sizes: initialise weights whose shapes differ, instead of raising.
+            output_loading_info: give `(model, info)`, with the lists `missing_keys`, `unexpected_keys` and
+                `mismatched_keys`.
+            variant: read `model.<variant>.safetensors`.
+            device_map: one device to put the model on, such as `"cuda"`.
+            revision, subfolder, token, cache_dir, local_files_only, force_download: where to read from.
+            kwargs: fields of the configuration to override, and further keywords of the constructor.
+
+        Raises:
+            CheckpointError: weights and model do not fit; lists every name and says what lets it pass.
+            MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
+        """
+        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
+        with open_source(pretrained_model_name_or_path, **options) as source:
+            return cls.from_source(source, *model_args, **kwargs)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: Source,
+        *model_args: Any,
+        config: PretrainedConfig | str | os.PathLike[str] | None = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        strict: bool | None = None,
+        allow_missing: Iterable[str] = (),
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        variant: str | None = None,
+        device_map: Any = None,
+        trust_remote_code: bool | str | None = None,
+        low_cpu_mem_usage: bool | None = None,
+        use_safetensors: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Do the work of `from_pretrained` on a source that is open already."""
+        if use_safetensors is False:
+            raise ValueError("use_safetensors=False: maquette reads safetensors only. Convert the weights first.")
+        tolerance = Tolerance(
+            strict=strict, allow_missing=tuple(allow_missing), ignore_mismatched_sizes=ignore_mismatched_sizes
+        )
+        constructor_kwargs, overrides = cls._sort_keywords(kwargs)
+        settings = cls._load_config(source, config, overrides)
+        checkpoint = Checkpoint.open(source, variant=variant)
+        model, pending = cls._build(settings, model_args, constructor_kwargs)
+        weights = cls._read_weights(model, checkpoint)
+        report = cls._match(model, weights, checkpoint, tolerance)
+        cls._fill(model, pending, weights, report, dtype=dtype if dtype is not None else torch_dtype)
+        model._place(device_map)
+        return (model, report.as_dict()) if output_loading_info else model
+
+    @classmethod
+    def _match(cls, model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint, tolerance: Tolerance) -> LoadReport:
+        shapes: dict[str, Shape] = {name: tuple(weight.shape) for name, weight in weights.items()}
+        slots = cls._slots(model, checkpoint)
+        patterns = cls._keys_to_ignore_on_load_unexpected or ()
+        report = match(shapes, slots, prefix=cls.base_model_prefix, ignored=patterns)
+        tolerance = tolerance.also_allowing(cls._keys_to_ignore_on_load_missing or ())
+        names = {"model": cls.__name__, "label": checkpoint.label}
+        tolerance.judge(report, prefix=cls.base_model_prefix, file_keys=shapes, **names)
+        announce(report, shapes=slots.shapes, **names)
+        return report
+
+    @classmethod
+    def _sort_keywords(cls, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Tell keywords of the constructor from fields of the configuration."""
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]
+        own = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        return (
+            {name: value for name, value in kwargs.items() if name in own},
+            {name: value for name, value in kwargs.items() if name not in own},
+        )
+
+    @classmethod
+    def _load_config(cls, source: Source, config: Any, overrides: dict[str, Any]) -> PretrainedConfig:
+        config_class = cls._require_config_class()
+        if config is None:
+            found, unused = config_class.from_source(source, overrides, return_unused_kwargs=True)
+        elif isinstance(config, PretrainedConfig):
+            found = copy.deepcopy(config)
+            unused = {name: value for name, value in overrides.items() if not hasattr(found, name)}
+            for name in overrides.keys() - unused.keys():
+                setattr(found, name, overrides[name])
+        else:
+            found, unused = config_class.from_pretrained(config, return_unused_kwargs=True, **overrides)
+        if unused:
+            options = {*SOURCE_OPTIONS, *inspect.signature(cls.from_source).parameters, *config_class._names()}
+            raise TypeError(
+                "\n".join(f"{cls.__name__}.from_pretrained has no option {name!r}.{did_you_mean(name, options)}" for name in unused)
+            )
+        settings: PretrainedConfig = found
+        return settings
+
+    @classmethod
+    def _require_config_class(cls) -> type[PretrainedConfig]:
+        if cls.config_class is None:
+            raise TypeError(f"{cls.__name__} does not say what configures it: set `config_class = MyConfig` in the class.")
+        return cls.config_class
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, *, dtype: Any = None, **kwargs: Any) -> Any:
+        """Build a model with fresh weights, as the constructor does, in the floating-point type given."""
+        model = cls(config, **kwargs)  # type: ignore[call-arg]
+        model._cast(dtype)
+        return model
+
+    _from_config = from_config
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, **options: Any) -> None:
+        """Save configuration, weights, and code that was registered to go along, into one folder.
+
+        Args:
+            save_directory: a folder, made where it is missing. Its other files stay as they are.
+            push_to_hub: also upload what was saved.
+            max_shard_size: the most bytes of one weights file, such as `"5GB"` (the default).
+            state_dict: weights to save instead of the model's own.
+            variant: put into the name of the weights files.
+            is_main_process: False does nothing, for the other processes of a distributed run.
+            options: further, the options of `push_to_hub`.
+
+        Raises:
+            SaveError, RemoteCodeError: what cannot be saved, and how to mend it. Nothing is changed then.
+        """
+        if options.pop("is_main_process", True):
+            super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options)
+
+    def _write_to(
+        self,
+        transaction: Transaction,
+        *,
+        max_shard_size: int | str = "5GB",
+        state_dict: Mapping[str, Any] | None = None,
+        variant: str | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        if not safe_serialization:
+            raise SaveError("safe_serialization=False: maquette writes safetensors only, never pickled weights.")
+        config = copy.deepcopy(self.config)
+        config.architectures = [type(self).__name__]
+        sizes, write_file = self._export(state_dict)
+        config.dtype = self._dtype_name()
+        pack_code(type(self), config, transaction)
+        config._write_file(transaction)
+        write_weights(transaction, sizes, write_file, limit=parse_size(max_shard_size), variant=variant)
+
+    # Hooks -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _build(cls, config: PretrainedConfig, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Run the constructor; give the model and what `_fill` needs to know of the initialisation that waits."""
+        raise NotImplementedError
+
+    @classmethod
+    def _slots(cls, model: Any, checkpoint: Checkpoint) -> Slots:
+        """Name what the model wants filled."""
+        raise NotImplementedError
+
+    @classmethod
+    def _read_weights(cls, model: Any, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Read the checkpoint's tensors under torch's names."""
+        raise NotImplementedError
+
+    @classmethod
+    def _fill(cls, model: Any, pending: Any, weights: Mapping[str, Any], report: LoadReport, *, dtype: Any) -> None:
+        """Put the weights in, and run the initialisation of what stays without."""
+        raise NotImplementedError
+
+    def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
+        """Give the bytes of every tensor to save, and a function that writes some of them to a file."""
+        raise NotImplementedError
+
+    def _dtype_name(self) -> str | None:
+        raise NotImplementedError
+
+    def _cast(self, dtype: Any) -> None:
+        raise NotImplementedError
+
+    def _place(self, device: Any) -> None:
+        raise NotImplementedError
+
+

@@ -1,0 +1,214 @@
+"""Constructing a torch model without running its initialisation, and with exactly the values it would have had.
+
+A constructor spends its time filling fresh parameters with random numbers that a checkpoint then replaces. Inside
+`Deferred`, a fill of freshly allocated memory is noted and not run; memory that nobody touches costs nothing. Whatever
+else a constructor does just happens: as soon as it *reads* a value that is still pending, or draws random numbers of
+its own, everything pending is run first, in order, so that it sees what it would see in plain torch. (One thing differs:
+after `torch.random.fork_rng` the *outer* stream continues from where it stood without the fills that wait.)
+
+After the weights are assigned, `run` performs the fills that are still wanted.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+ALLOCATIONS = {
+    "aten::empty",
+    "aten::empty_like",
+    "aten::empty_strided",
+    "aten::empty_permuted",
+    "aten::new_empty",
+    "aten::new_empty_strided",
+}
+# In-place fills whose result does not depend on what was there before.
+RANDOM_FILLS = {
+    f"aten::{name}_"
+    for name in ("uniform", "normal", "random", "bernoulli", "exponential", "log_normal", "cauchy", "geometric")
+}
+# What reads memory without going through the dispatcher.
+DIRECT_READS = {
+    getattr(torch.Tensor, name)
+    for name in ("numpy", "tolist", "data_ptr", "__array__", "__dlpack__", "untyped_storage", "share_memory_", "__reduce_ex__")
+}
+
+
+@dataclass
+class Fill:
+    """One initialisation that was asked for and not run yet."""
+
+    storage: int
+    run: Callable[[], Any]
+    random: bool
+    stream: torch.Tensor | None  # the random state where this stretch of the stream began
+
+
+class Deferred:
+    """Use as a context manager around a constructor; see the module's docstring."""
+
+    def __init__(self) -> None:
+        self._fresh: dict[int, StorageWeakRef] = {}
+        self._pending: list[Fill] = []
+        self._waiting: set[int] = set()
+        self._stream: torch.Tensor | None = None
+        self._modes: tuple[Any, ...] = ()
+
+    def __enter__(self) -> "Deferred":
+        self._modes = (_Reads(self), _Operations(self))
+        for mode in self._modes:
+            mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*error)
+
+    def is_pending(self, storage: int) -> bool:
+        """Tell whether this memory waits for a fill."""
+        return storage in self._waiting
+
+    def is_uninitialised(self, tensor: torch.Tensor) -> bool:
+        """Tell whether nothing has ever been written to this memory, nor is going to be."""
+        return _storage_id(tensor) in self._fresh and not self.is_pending(_storage_id(tensor))
+
+    def run(self, *, except_for: Iterable[torch.Tensor] = ()) -> None:
+        """Run what is pending, in the order it was asked for, but not for the memory of these tensors."""
+        skipped = {_storage_id(tensor) for tensor in except_for}
+        with torch.no_grad():
+            for fill in self._take_pending():
+                if fill.storage not in skipped:
+                    fill.run()
+
+    def flush(self) -> None:
+        """Run everything pending with the random numbers that plain torch would have given it."""
+        now = torch.get_rng_state()
+        current = None if self._stream is None or not torch.equal(now, self._stream) else self._stream
+        state: torch.Tensor | None = None
+        with torch.no_grad():
+            for fill in self._take_pending():
+                if fill.random and fill.stream is not state:
+                    state = fill.stream
+                    torch.set_rng_state(state)  # type: ignore[arg-type]
+                fill.run()
+        if state is not None and state is not current:  # the constructor reseeded after the last pending draw
+            torch.set_rng_state(now)
+        self._stream = None
+
+    def _take_pending(self) -> list[Fill]:
+        pending, self._pending, self._waiting = self._pending, [], set()
+        for fill in pending:
+            self._fresh.pop(fill.storage, None)
+        return pending
+
+    def note(self, storage: int, run: Callable[[], Any], *, random: bool) -> None:
+        """Take down a fill instead of running it."""
+        if random:
+            now = torch.get_rng_state()
+            if self._stream is None or not torch.equal(now, self._stream):
+                self._stream = now
+        self._waiting.add(storage)
+        self._pending.append(Fill(storage, run, random, self._stream if random else None))
+
+    def allocated(self, tensor: torch.Tensor) -> None:
+        """Remember memory that nothing was written to yet."""
+        reference = StorageWeakRef(tensor.untyped_storage())
+        self._fresh[reference.cdata] = reference
+
+    def is_fresh(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a fill of this tensor may wait."""
+        return _storage_id(tensor) in self._fresh
+
+
+def _storage_id(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+class _Operations(TorchDispatchMode):
+    """Sees every operation of the constructor, after autograd."""
+
+    def __init__(self, deferred: Deferred) -> None:
+        super().__init__()
+        self.deferred = deferred
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = _kind(func)
+        if kind.view:
+            return func(*args, **kwargs)
+        if kind.allocates:
+            result = func(*args, **kwargs)
+            self.deferred.allocated(result)
+            return result
+        tensors = [arg for arg in _flatten((args, kwargs)) if isinstance(arg, torch.Tensor)]
+        if kind.fills and self._may_wait(tensors, kwargs):
+            target = args[0]
+            self.deferred.note(_storage_id(target), functools.partial(func, *args, **kwargs), random=kind.random)
+            return target
+        if kind.random or any(self.deferred.is_pending(_storage_id(tensor)) for tensor in tensors):
+            self.deferred.flush()
+        result = func(*args, **kwargs)
+        if kind.writes:
+            self.deferred._fresh.pop(_storage_id(args[0]), None)
+        return result
+
+    def _may_wait(self, tensors: list[torch.Tensor], kwargs: dict[str, Any]) -> bool:
+        """A fill may wait if it concerns fresh memory only, and the random stream of everyone."""
+        return kwargs.get("generator") is None and len(tensors) == 1 and self.deferred.is_fresh(tensors[0])
+
+
+class _Reads(TorchFunctionMode):
+    """Sees the few calls that reach a tensor's memory without an operation."""
+
+    def __init__(self, deferred: Deferred) -> None:
+        super().__init__()
+        self.deferred = deferred
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in DIRECT_READS and args and self.deferred.is_pending(_storage_id(args[0])):
+            self.deferred.flush()
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    view: bool
+    allocates: bool
+    fills: bool
+    random: bool
+    writes: bool
+
+
+@functools.cache
+def _kind(func: Any) -> _Kind:
+    """Read off an operator's schema what it does with memory."""
+    schema = func._schema
+    first = schema.arguments[0].alias_info if schema.arguments else None
+    writes = first is not None and first.is_write
+    aliases = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+    only_numbers = not any("Tensor" in str(argument.type) for argument in schema.arguments[1:])
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    return _Kind(
+        view=(aliases and not writes) or torch.Tag.inplace_view in func.tags,
+        allocates=schema.name in ALLOCATIONS,
+        # Arithmetic in place (`mul_`, `clamp_`) may wait too: it finds what the earlier notes leave
+        fills=writes and only_numbers and (schema.name in RANDOM_FILLS or not random),
+        random=random,
+        writes=writes,
+    )
+
+
+def _flatten(value: Any) -> Iterable[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flatten(item)
+    elif isinstance(value, dict):
+        yield from _flatten(tuple(value.values()))
+    else:
+        yield value

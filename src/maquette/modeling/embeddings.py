@@ -1,0 +1,176 @@
+"""What changes the shape of a torch model after it was made: its vocabulary, its ties, its attention heads."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class EmbeddingMixin:
+    """Vocabulary, ties and heads of a `PreTrainedModel`."""
+
+    config: Any
+    base_model: Any
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Give the layer that turns token ids into vectors.
+
+        Override it where the model keeps one; unless overridden, it is the only `nn.Embedding` with `config.vocab_size`
+        rows.
+        """
+        base = self.base_model
+        if base is not self and hasattr(base, "get_input_embeddings"):
+            found: nn.Module = base.get_input_embeddings()
+            return found
+        size = getattr(self.config, "vocab_size", None)
+        fitting = [m for m in self.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == size]  # type: ignore[attr-defined]
+        if len(fitting) != 1:
+            raise NotImplementedError(
+                f"{type(self).__name__} has {len(fitting)} embeddings of config.vocab_size rows, so it must say itself "
+                "which are the input's: override get_input_embeddings and set_input_embeddings."
+            )
+        return fitting[0]
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the layer that turns token ids into vectors."""
+        base = self.base_model
+        if base is not self and hasattr(base, "set_input_embeddings"):
+            base.set_input_embeddings(value)
+        else:
+            _replace(self, self.get_input_embeddings(), value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """Give the layer that scores the vocabulary; None for models without one. Override it to have it tied."""
+        return None
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace the layer that scores the vocabulary."""
+        if (old := self.get_output_embeddings()) is None:
+            raise NotImplementedError(f"{type(self).__name__} has no output embeddings: override get_output_embeddings.")
+        _replace(self, old, value)
+
+    def tie_weights(self) -> None:
+        """Make input and output embeddings one parameter, where the configuration says so; happens by itself."""
+        output = self.get_output_embeddings()
+        if output is not None and self.config.tie_word_embeddings:
+            output.weight = self.get_input_embeddings().weight
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, *, pad_to_multiple_of: int | None = None
+    ) -> nn.Module:
+        """Fit the vocabulary to a tokenizer; gives the input embeddings.
+
+        Rows that both sizes have keep their values. New rows are initialised as the model initialises its embeddings.
+        The output layer and its bias follow, and so does `config.vocab_size`.
+
+        Args:
+            new_num_tokens: rows wanted; unless given, as many as there are.
+            pad_to_multiple_of: round up, for the sake of fast matrix products.
+
+        Raises:
+            ValueError: a size below one.
+        """
+        old = self.get_input_embeddings()
+        size = old.num_embeddings if new_num_tokens is None else new_num_tokens  # type: ignore[union-attr]
+        if not isinstance(size, int) or size < 1 or (pad_to_multiple_of is not None and pad_to_multiple_of < 1):
+            raise ValueError(f"resize_token_embeddings({new_num_tokens}, pad_to_multiple_of={pad_to_multiple_of}): sizes start at 1.")
+        if pad_to_multiple_of:
+            size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
+        if size == old.num_embeddings:
+            return old
+        output = self.get_output_embeddings()
+        tied = output is not None and output.weight is old.weight
+        new = resize_rows(self, old, size)
+        self.set_input_embeddings(new)
+        if output is not None:
+            resized = resize_rows(self, output, size)
+            if tied:
+                resized.weight = new.weight
+            self.set_output_embeddings(resized)
+        self.config.vocab_size = size
+        self.base_model.config.vocab_size = size
+        return new
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
+        """Take attention heads out for good (Michel et al. 2019); a saved model remembers which.
+
+        Args:
+            heads_to_prune: for each layer's number, the numbers of the heads in the unpruned layer.
+
+        Raises:
+            NotImplementedError: the base model has no `_prune_heads(self, heads_to_prune)`.
+        """
+        known = self.config.pruned_heads
+        merged = {layer: sorted({*known.get(layer, ()), *heads}) for layer, heads in heads_to_prune.items()}
+        self.base_model._prune({layer: list(heads) for layer, heads in heads_to_prune.items()})
+        self.config.pruned_heads = {**known, **merged}
+        self.base_model.config.pruned_heads = self.config.pruned_heads
+
+    def _prune(self, heads: Mapping[int, list[int]]) -> None:
+        prune = getattr(self, "_prune_heads", None)
+        if prune is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not know how to prune heads: write _prune_heads(self, heads_to_prune), which "
+                "takes {layer: [heads]}."
+            )
+        prune(heads)
+
+
+def _replace(root: Any, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place, or places, of another."""
+    for parent in list(root.modules()):
+        for name, child in parent.named_children():
+            if child is old:
+                setattr(parent, name, new)
+
+
+def resize_rows(model: Any, layer: nn.Module, rows: int) -> Any:
+    """Copy an embedding or output layer with another number of rows; new rows are as the model initialises them."""
+    new = copy.deepcopy(layer)
+    new.__dict__.pop("_is_initialised", None)
+    shapes = {name: (rows, *p.shape[1:]) for name, p in layer.named_parameters(recurse=False)}
+    for name, shape in shapes.items():
+        old = getattr(layer, name)
+        setattr(new, name, nn.Parameter(torch.empty(shape, dtype=old.dtype, device=old.device), old.requires_grad))
+    for attribute in ("num_embeddings", "out_features"):
+        if hasattr(new, attribute):
+            setattr(new, attribute, rows)
+    padding = getattr(new, "padding_idx", None)
+    if padding is not None and padding >= rows:
+        new.padding_idx = None
+    with torch.no_grad():
+        new.reset_parameters()
+        model._init_weights(new)
+        for name in shapes:
+            old, fresh = getattr(layer, name), getattr(new, name)
+            kept = min(rows, old.shape[0])
+            fresh[:kept] = old[:kept]
+    return new.train(layer.training)
+
+
+def find_pruneable_heads_and_indices(
+    heads: Iterable[int], n_heads: int, head_size: int, already_pruned_heads: Iterable[int]
+) -> tuple[set[int], torch.Tensor]:
+    """Translate heads, numbered as in the unpruned layer, into the rows of a projection that stay.
+
+    Returns:
+        The heads that are really new, and the indices to keep, of shape (kept · head_size,).
+    """
+    gone = set(already_pruned_heads)
+    new = set(heads) - gone
+    standing = [head for head in range(n_heads + len(gone)) if head not in gone]
+    rows = [torch.arange(head_size) + place * head_size for place, head in enumerate(standing) if head not in new]
+    return new, torch.cat(rows) if rows else torch.empty(0, dtype=torch.long)
+
+
+def prune_linear_layer(layer: nn.Linear, index: torch.Tensor, dim: int = 0) -> nn.Linear:
+    """Keep some outputs (`dim=0`) or inputs (`dim=1`) of a linear layer, as a new layer."""
+    weight = layer.weight.detach().index_select(dim, index.to(layer.weight.device))
+    new = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None, dtype=weight.dtype, device=weight.device)
+    with torch.no_grad():
+        new.weight.copy_(weight)
+        if layer.bias is not None:
+            new.bias.copy_(layer.bias[index.to(layer.bias.device)] if dim == 0 else layer.bias)
+    return new

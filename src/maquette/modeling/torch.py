@@ -1,0 +1,386 @@
+"""`PreTrainedModel`, the base of every torch model."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from maquette.checkpoint import Checkpoint, LoadReport, Slots, read_names
+from maquette.configuration import PretrainedConfig
+from maquette.errors import CheckpointError, SaveError, bullets
+from maquette.modeling.common import ModelMixin
+from maquette.modeling.deferred import Deferred
+from maquette.modeling.embeddings import EmbeddingMixin
+from maquette.modeling.outputs import ModelOutput, watch_outputs
+
+LATE_BUFFERS = "maquette_late_buffers"  # in safetensors metadata: buffers that were registered after the constructor
+
+
+class ModelMeta(type):
+    """Finishes every construction: initialisation, ties and pruning happen without the class asking for them."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        model = super().__call__(*args, **kwargs)
+        model._finish()
+        return model
+
+
+class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
+    """A torch module that is made from a configuration, saved to a folder, and loaded back exactly.
+
+    Set `config_class`, take `config` first in `__init__`, call `super().__init__(config)`, build layers, and write
+    `forward`. Nothing else is needed.
+
+    Class attributes:
+        config_class: the configuration that makes this model.
+        base_model_prefix: the attribute under which models with a head keep the base model.
+        main_input_name: the first argument of `forward`.
+
+    To initialise weights in one place, write `_init_weights(self, module)`: it is called for every module once, after
+    the constructor.
+    """
+
+    supports_gradient_checkpointing: ClassVar[bool] = False
+    _tied_weights_keys: ClassVar[Any] = None
+    _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
+    _is_constructed = False
+
+    def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
+        super().__init__()
+        if not isinstance(config, PretrainedConfig):
+            raise TypeError(
+                f"{type(self).__name__} is made from a configuration, not from a {type(config).__name__}. To load saved "
+                f"weights, use {type(self).__name__}.from_pretrained(name_or_path)."
+            )
+        self.config = config
+
+    # Construction ----------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        self.post_init()
+        self.tie_weights()
+        if self.config.pruned_heads and self.base_model is self:
+            self._prune(self.config.pruned_heads)
+        self.__dict__["_constructed_names"] = frozenset(_targets(self))
+
+    def post_init(self) -> None:
+        """Initialise what `_init_weights` says; happens by itself after the constructor, so no class needs to call it."""
+        if type(self)._init_weights is not PreTrainedModel._init_weights:
+            with torch.no_grad():
+                self._initialise(self)
+
+    def _initialise(self, module: nn.Module) -> None:
+        """Initialise children before parents, and every module once, whichever model of a nest comes first."""
+        if module.__dict__.get("_is_initialised"):
+            return
+        for child in module.children():
+            self._initialise(child)
+        owner = module if isinstance(module, PreTrainedModel) else self
+        owner._init_weights(module)
+        module.__dict__["_is_initialised"] = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Override to initialise a module's own parameters; without it, they keep what their constructors gave."""
+
+    @classmethod
+    def _build(cls, config: PretrainedConfig, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Deferred]:
+        with Deferred() as deferred:
+            model = cls(config, *args, **kwargs)
+        return model, deferred
+
+    # Filling ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> Slots:
+        slots, first = Slots({}), {}
+        for name, target in _targets(model).items():
+            if target is None:
+                continue
+            canonical = first.setdefault(id(target), name)
+            if canonical != name:
+                slots.aliases[name] = canonical
+            else:
+                slots.shapes[name] = None if isinstance(target, UninitializedTensorMixin) else tuple(target.shape)
+        late = {name for name, target in _targets(model).items() if target is None}
+        late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if _parent(model, name) is not None}
+        slots.lazy = late.__contains__
+        return slots
+
+    @classmethod
+    def _read_weights(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+        weights: dict[str, torch.Tensor] = checkpoint.tensors(checkpoint.shapes, framework="pt")
+        for prefix, module in model.named_modules():  # modules that translate the names of their older versions
+            for hook in module._load_state_dict_pre_hooks.values():
+                hook(weights, f"{prefix}." if prefix else "", {}, True, [], [], [])
+        return weights
+
+    @classmethod
+    def _fill(
+        cls, model: "PreTrainedModel", pending: Deferred, weights: Mapping[str, torch.Tensor], report: LoadReport, *, dtype: Any
+    ) -> None:
+        targets = _targets(model)
+        kind = _as_dtype(dtype)
+        found = {name: _converted(weights[key], kind) for name, key in report.assigned.items()}
+        filled = [target for name in found if (target := targets.get(name)) is not None and not _is_lazy(target)]
+        pending.run(except_for=filled)
+        cls._check_fresh(pending, {name: targets[name] for name in report.missing})
+        _check_ties(report, weights)
+        is_shared = _shared_memory(filled)
+        for name, value in found.items():
+            _put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
+        _match_dtype(model, [targets[name] for name in targets.keys() - found.keys()], kind, found.values())
+        model.eval()
+
+    @classmethod
+    def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:
+        empty = [name for name, t in missing.items() if t is not None and not _is_lazy(t) and pending.is_uninitialised(t)]
+        if empty:
+            raise CheckpointError(
+                f"{cls.__name__}: these are neither in the file nor ever given a value by the constructor, which leaves "
+                f"them as torch.empty:{bullets(empty)}\nInitialise them in __init__, or in _init_weights."
+            )
+
+    def _cast(self, dtype: Any) -> None:
+        if (kind := _as_dtype(dtype)) is not None:
+            self.to(kind)
+
+    def _place(self, device: Any) -> None:
+        if device is None:
+            return
+        if isinstance(device, Mapping) and set(device) == {""}:
+            device = device[""]
+        if isinstance(device, Mapping) or device in ("auto", "balanced", "sequential"):
+            raise ValueError(
+                f"device_map={device!r}: maquette puts a model on one device. Name it (device_map='cuda'), or distribute "
+                "the loaded model with accelerate's dispatch_model."
+            )
+        self.to(device)
+
+    # Saving ----------------------------------------------------------------------------------------------------
+
+    def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
+        tensors = _distinct(self._checked_state(self.state_dict() if state_dict is None else state_dict))
+        metadata = {"format": "pt"}
+        buffers = {name for name, _ in self.named_buffers()}
+        if late := sorted((tensors.keys() & buffers) - self.__dict__.get("_constructed_names", buffers)):
+            metadata[LATE_BUFFERS] = "[" + ", ".join(f'"{name}"' for name in late) + "]"
+
+        def write_file(names: list[str], path: Path) -> None:
+            save_file({name: tensors[name].contiguous() for name in names}, path, metadata)
+
+        return {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}, write_file
+
+    def _checked_state(self, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        ignored = tuple(self._keys_to_ignore_on_save or ())
+        kept = {name: value for name, value in state.items() if name not in ignored}
+        if wrong := [f"{name} is a {type(value).__name__}" for name, value in kept.items() if not isinstance(value, torch.Tensor)]:
+            raise SaveError(f"{type(self).__name__}: only tensors can be saved:{bullets(wrong)}")
+        if empty := [name for name, value in kept.items() if value.is_meta or _is_lazy(value)]:
+            raise SaveError(
+                f"{type(self).__name__}: these have no values yet (on the meta device, or a lazy layer that saw no "
+                f"input):{bullets(empty)}"
+            )
+        return kept
+
+    def _dtype_name(self) -> str | None:
+        return str(self.dtype).removeprefix("torch.")
+
+    # What a model says of itself -------------------------------------------------------------------------------
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The model without its head; itself where it has none."""
+        base = getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
+        return base if isinstance(base, nn.Module) else self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the first parameter that has one (of a buffer, where there are no parameters)."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return next((t.dtype for t in tensors if t.is_floating_point()), torch.get_default_dtype())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first parameter lies; the CPU for a model without any."""
+        return next((t.device for t in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
+
+    @property
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Small inputs that `forward` accepts; override where the default, token ids, does not fit."""
+        if hasattr(self.config, "vocab_size"):
+            return {self.main_input_name: torch.arange(10).reshape(2, 5) % self.config.vocab_size}
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what it takes: override `dummy_inputs`, or pass inputs={{…}}."
+        )
+
+    def num_parameters(self, *, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Count the numbers in all parameters, tied ones once."""
+        left_out = {id(m.weight) for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)}
+        return sum(p.numel() for p in self.parameters() if id(p) not in left_out and (p.requires_grad or not only_trainable))
+
+    def get_memory_footprint(self, *, return_buffers: bool = True) -> int:
+        """Count the bytes of all parameters, and of buffers unless told otherwise."""
+        tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def add_model_tags(self, tags: str | Iterable[str]) -> None:
+        """Add tags for the model's page on the Hub."""
+        known = self.__dict__.setdefault("model_tags", [])
+        known += [tag for tag in ([tags] if isinstance(tags, str) else tags) if tag not in known]
+
+    # Gradient checkpointing ------------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute activations in the backward pass instead of keeping them (Chen et al. 2016).
+
+        Works on every module that has an attribute `gradient_checkpointing`; while training and where it is True, such a
+        module runs its layers through `self._gradient_checkpointing_func(layer, *inputs)`.
+
+        Raises:
+            ValueError: no module of the model has the attribute.
+        """
+        from torch.utils.checkpoint import checkpoint
+
+        run = functools.partial(checkpoint, **{"use_reentrant": False, **(gradient_checkpointing_kwargs or {})})
+        self._set_checkpointing(True, run)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        self._set_checkpointing(False, None)
+
+    def _set_checkpointing(self, value: bool, run: Callable[..., Any] | None) -> None:
+        modules = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
+        if not modules:
+            raise ValueError(
+                f"{type(self).__name__} has no module with an attribute `gradient_checkpointing`. Set it to False in the "
+                "module that runs the layers, and run them through self._gradient_checkpointing_func where it is True."
+            )
+        for module in modules:
+            module.gradient_checkpointing = value  # type: ignore[assignment]
+            module._gradient_checkpointing_func = run  # type: ignore[assignment]
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+
+
+def _targets(model: nn.Module) -> dict[str, Any]:
+    """Name every parameter and every buffer that is saved; a buffer that is not there yet is None."""
+    found: dict[str, Any] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        start = f"{prefix}." if prefix else ""
+        found |= {start + name: value for name, value in module._parameters.items() if value is not None}
+        saved = module._buffers.keys() - module._non_persistent_buffers_set
+        found |= {start + name: value for name, value in module._buffers.items() if name in saved}
+    return found
+
+
+def _parent(model: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(name.rpartition(".")[0])
+    except AttributeError:
+        return None
+
+
+def _is_lazy(tensor: Any) -> bool:
+    return isinstance(tensor, UninitializedTensorMixin)
+
+
+def _as_dtype(dtype: Any) -> torch.dtype | None:
+    """Read `torch.bfloat16`, `"bfloat16"` or `"torch.bfloat16"`; None and `"auto"` mean what the file holds."""
+    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
+        return None if dtype == "auto" else dtype
+    found = getattr(torch, str(dtype).removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is no floating-point type of torch; give torch.bfloat16, 'float16', … or 'auto'.")
+    return found
+
+
+def _converted(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+
+
+def _put(model: nn.Module, name: str, target: Any, value: torch.Tensor, *, copy: bool) -> None:
+    """Make `value` what `name` holds, keeping the object that others may refer to."""
+    if target is None:
+        parent, leaf = _parent(model, name), name.rpartition(".")[2]
+        assert parent is not None
+        parent._buffers.pop(leaf, None)
+        parent.register_buffer(leaf, value)
+    elif copy:
+        with torch.no_grad():
+            target.copy_(value)
+    else:
+        if _is_lazy(target):
+            target.materialize(value.shape)
+        target.data = value.to(target.device)
+
+
+def _shared_memory(tensors: Iterable[torch.Tensor]) -> Callable[[Any], bool]:
+    """Find out whose memory someone else looks at too (a view kept elsewhere): it has to be written in place."""
+    alone = _owners(torch.empty(1))
+    shared = {id(tensor) for tensor in tensors if tensor.device.type == "cpu" and _owners(tensor) > alone}
+    return lambda tensor: id(tensor) in shared
+
+
+def _owners(tensor: torch.Tensor) -> int:
+    storage = tensor.untyped_storage()
+    return int(torch._C._storage_Use_Count(storage._cdata))
+
+
+def _check_ties(report: LoadReport, weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a file that holds two values for what the model has one parameter for."""
+    wrong = [f"{one} and {two}" for one, two in report.conflicts if not torch.equal(weights[one], weights[two])]
+    if wrong:
+        raise CheckpointError(
+            f"The model ties weights for which the file holds different values:{bullets(wrong)}\nIf the checkpoint was "
+            "trained untied, load it with tie_word_embeddings=False."
+        )
+
+
+def _match_dtype(
+    model: nn.Module, left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]
+) -> None:
+    """Give what the file did not fill the floating-point type that most of the file has."""
+    counts = Counter({t.dtype: 0 for t in ()})
+    for tensor in found:
+        if tensor.is_floating_point():
+            counts[tensor.dtype] += tensor.numel()
+    kind = dtype or (counts.most_common(1)[0][0] if counts else None)
+    for tensor in left:
+        if kind and tensor is not None and not _is_lazy(tensor) and tensor.is_floating_point():
+            tensor.data = tensor.data.to(kind)
+
+
+def _distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Keep one name of every tied tensor, and give tensors that merely overlap memory of their own."""
+    kept: dict[Any, str] = {}
+    owners: set[int] = set()
+    result: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()._cdata
+        if kept.setdefault((storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), name) != name:
+            continue
+        result[name] = tensor.detach().clone() if storage in owners else tensor.detach()
+        owners.add(storage)
+    return result
+
+
+def _register_pytree(cls: type[ModelOutput]) -> None:
+    """Let torch see the tensors inside an output (for compile, export and distributed runs)."""
+    torch.utils._pytree.register_pytree_node(
+        cls,
+        lambda output: (list(output.values()), list(output)),
+        lambda values, names: cls(**dict(zip(names, values, strict=True))),
+        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
+    )
+
+
+watch_outputs(_register_pytree)

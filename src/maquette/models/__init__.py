@@ -1,0 +1,1 @@
+"""The built-in architectures, one folder each; a folder's `__init__` is its model card."""

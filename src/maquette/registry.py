@@ -1,0 +1,208 @@
+"""Which architectures there are: model cards, packages that bring cards, and what the user registered.
+
+Nothing here enumerates models. A card is found in `maquette/models/<name>/__init__.py`, or through the entry point
+group `maquette.models` of an installed package; classes are named as `"module:Class"` and imported when asked for.
+"""
+
+import functools
+import importlib
+import logging
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from maquette.errors import UnknownNameError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "maquette.models"
+
+TASKS = (
+    "PreTraining CausalLM MaskedLM Seq2SeqLM SequenceClassification QuestionAnswering TableQuestionAnswering "
+    "VisualQuestionAnswering DocumentQuestionAnswering TokenClassification MultipleChoice NextSentencePrediction "
+    "TextEncoding ImageClassification ZeroShotImageClassification ImageSegmentation SemanticSegmentation "
+    "UniversalSegmentation InstanceSegmentation ObjectDetection ZeroShotObjectDetection DepthEstimation "
+    "NormalEstimation PointmapEstimation PoseEstimation ImageMatting ImageToImage MaskedImageModeling MaskGeneration "
+    "KeypointDetection KeypointMatching TextRecognition TableRecognition VideoClassification ImageTextToText "
+    "MultimodalLM Vision2Seq AudioClassification AudioFrameClassification AudioXVector AudioTokenization CTC RNNT TDT "
+    "SpeechSeq2Seq TextToSpectrogram TextToWaveform TimeSeriesPrediction Decision"
+).split()
+MODEL_AUTO_CLASSES = ("AutoModel", *(f"AutoModelFor{task}" for task in TASKS), "AutoBackbone")
+AUTO_CLASSES = ("AutoConfig", *MODEL_AUTO_CLASSES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What an architecture's folder says of itself: names only, nothing is imported to read it.
+
+    Args:
+        package: the folder's package, `__name__`; the other names are relative to it.
+        model_type: the name in `config.json`.
+        config: the configuration, as `"module:Class"`.
+        models: for each AutoClass the class it loads.
+        exports: further public classes, such as the common base of the heads.
+    """
+
+    package: str
+    model_type: str
+    config: str
+    models: Mapping[str, str] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
+
+    def load(self, reference: str) -> Any:
+        """Import the class that `"module:Class"` names."""
+        module, _, name = reference.partition(":")
+        return getattr(importlib.import_module(f"{self.package}.{module}"), name)
+
+    def public(self) -> dict[str, str]:
+        """Map each public class name to its reference."""
+        references = (self.config, *self.models.values(), *self.exports)
+        return {reference.partition(":")[2]: reference for reference in references}
+
+
+@functools.cache
+def built_in_cards() -> dict[str, ModelCard]:
+    """Read the cards of `maquette.models`, by model type."""
+    import maquette.models
+
+    found = (importlib.import_module(f"maquette.models.{m.name}") for m in pkgutil.iter_modules(maquette.models.__path__))
+    return {module.CARD.model_type: module.CARD for module in found}
+
+
+@functools.cache
+def installed_cards() -> dict[str, ModelCard]:
+    """Read the cards that installed packages declare under the entry point group `maquette.models`."""
+    from importlib.metadata import entry_points
+
+    cards: dict[str, ModelCard] = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            found = point.load()
+        except Exception as error:  # a broken package must not take the others down
+            logger.warning("The entry point %r (%s) cannot be loaded: %s", point.name, point.value, error)
+            continue
+        card = found if isinstance(found, ModelCard) else found.CARD
+        if card.model_type in built_in_cards():
+            logger.warning("The entry point %r is passed over: %r is built in.", point.name, card.model_type)
+        else:
+            cards[card.model_type] = card
+    return cards
+
+
+def card_for(model_type: str) -> ModelCard | None:
+    """Find the card of a model type among the built-in and the installed ones."""
+    return built_in_cards().get(model_type) or installed_cards().get(model_type)
+
+
+def cards() -> Iterator[ModelCard]:
+    """Go through all cards, the built-in ones first."""
+    yield from built_in_cards().values()
+    yield from installed_cards().values()
+
+
+# What the user registered ----------------------------------------------------------------------------------------
+
+_configs: dict[str, type] = {}
+_classes: dict[str, dict[type, type]] = {}
+_travelling: dict[tuple[str, str], type] = {}
+
+
+def register_config(model_type: str, config_class: type, *, exist_ok: bool = False) -> None:
+    """Have `AutoConfig` know a model type; the user's class comes before a built-in one of the same type.
+
+    Raises:
+        UnknownNameError: the class has another `model_type`, or the type was registered for another class.
+    """
+    if getattr(config_class, "model_type", None) != model_type:
+        raise UnknownNameError(
+            f"AutoConfig.register({model_type!r}, {config_class.__name__}): the class has "
+            f"model_type = {getattr(config_class, 'model_type', None)!r}. Make the two equal."
+        )
+    _refuse_another(_configs.get(model_type), config_class, f"AutoConfig, {model_type!r}", exist_ok)
+    if model_type not in _configs and model_type in built_in_cards():
+        logger.warning("%r is also a built-in model type; from now on it means your %s.", model_type, config_class.__name__)
+    _configs[model_type] = config_class
+
+
+def register_class(auto_class: str, config_class: type, target: type, *, exist_ok: bool = False) -> None:
+    """Have an AutoClass build `target` for configurations of `config_class`."""
+    declared = getattr(target, "config_class", None)
+    if declared is not None and not _same(declared, config_class):
+        raise UnknownNameError(
+            f"{auto_class}.register({config_class.__name__}, {target.__name__}): {target.__name__}.config_class is "
+            f"{declared.__name__}. Register it for that one, or set config_class."
+        )
+    known = _classes.setdefault(auto_class, {})
+    earlier = next((key for key in known if _same(key, config_class)), config_class)
+    _refuse_another(known.get(earlier), target, f"{auto_class}, {config_class.__name__}", exist_ok)
+    known.pop(earlier, None)
+    known[config_class] = target
+
+
+def _refuse_another(earlier: type | None, new: type, place: str, exist_ok: bool) -> None:
+    """Allow a class to be registered again (a notebook cell run twice), but not silently replaced by another."""
+    if earlier is not None and not exist_ok and not _same(earlier, new):
+        raise UnknownNameError(
+            f"{place}: {earlier.__module__}.{earlier.__name__} is registered already. Pass exist_ok=True to replace it "
+            f"with {new.__module__}.{new.__name__}."
+        )
+
+
+def _same(one: type, other: type) -> bool:
+    return one is other or (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def registered_config(model_type: str) -> type | None:
+    """Give the configuration class that the user registered for a model type."""
+    return _configs.get(model_type)
+
+
+def registered_class(auto_class: str, config_class: type) -> type | None:
+    """Give the class that the user registered with an AutoClass for a configuration class."""
+    return _classes.get(auto_class, {}).get(config_class)
+
+
+def config_class_for(model_type: str) -> type:
+    """Find the configuration class of a model type, the user's first.
+
+    Raises:
+        UnknownNameError: naming the nearest known types.
+    """
+    if found := _configs.get(model_type):
+        return found
+    if card := card_for(model_type):
+        found = card.load(card.config)
+        return found
+    raise unknown_model_type(model_type)
+
+
+def unknown_model_type(model_type: Any) -> UnknownNameError:
+    """Phrase the error for a model type nobody knows."""
+    known = sorted({*_configs, *(card.model_type for card in cards())})
+    return UnknownNameError(
+        f"Nobody knows the model type {model_type!r}.{did_you_mean(str(model_type), known)} "
+        + (f"Known are: {', '.join(known)}. " if known else "")
+        + "An architecture of your own is made known with AutoConfig.register(model_type, ConfigClass)."
+    )
+
+
+def known_auto_class(name: str) -> str:
+    """Check the name of an AutoClass, of any framework."""
+    if name.removeprefix("TF").removeprefix("Flax") not in AUTO_CLASSES:
+        raise UnknownNameError(f"There is no AutoClass {name!r}.{did_you_mean(name, AUTO_CLASSES)}")
+    return name
+
+
+def remember_travelling_class(cls: type) -> None:
+    """Note a class whose code goes along with saves; a class that was defined again takes its own place."""
+    _travelling[cls.__module__, cls.__qualname__] = cls
+
+
+def travelling_classes(config_class: type) -> list[type]:
+    """List the classes whose code goes along with a configuration: its own, and those of models made for it."""
+    return [
+        cls
+        for cls in _travelling.values()
+        if _same(cls, config_class) or _same(getattr(cls, "config_class", None) or type(None), config_class)
+    ]
