@@ -30,7 +30,7 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Blob:
-    """The content of one file, its git object id, the tag clients cache it under, and its `lfs` entry if it is large."""
+    """The content of one file, its git object id, the tag it is cached under, and its `lfs` entry if it is large."""
 
     data: bytes
     oid: str
@@ -138,7 +138,7 @@ class Reply:
     sent: int | None = None
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - what the hub answers, not what goes wrong in it
     """An error answer, with the headers from which the client picks the exception it raises."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -282,7 +282,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(reply.body[: reply.sent])
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names http.server looks for
 
     def log_message(self, *args: object) -> None:
         """Keep access logs out of the output of the tests."""
@@ -381,7 +381,7 @@ class LoopbackHub:
             return refusal.reply
 
     def open_repo(self, request: Request, name: str, content: bool = False) -> Repo:
-        """Find a repository, and treat callers who may not see it, or the content of its files, as the real hub does."""
+        """Find a repository, and treat callers who may not see it, or its files' content, as the real hub does."""
         repo = self.repos.get(name)
         known = request.token is not None
         if repo is None or (repo.private and request.token != repo.token):

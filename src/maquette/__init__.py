@@ -8,7 +8,8 @@ from typing import Any
 
 from maquette.version import __version__
 
-# Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the registry.
+# Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the
+# registry.
 _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
     "modeling.torch": ("PreTrainedModel",),

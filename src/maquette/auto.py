@@ -78,7 +78,9 @@ class AutoModelBase:
 
     def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = type(self).__name__
-        raise TypeError(f"{name} is not made, it finds: use {name}.from_pretrained(name_or_path) or from_config(config).")
+        raise TypeError(
+            f"{name} is not made, it finds: use {name}.from_pretrained(name_or_path) or from_config(config)."
+        )
 
     @classmethod
     def register(cls, config_class: type[PretrainedConfig], model_class: type, exist_ok: bool = False) -> None:
@@ -157,7 +159,7 @@ def _config_class(source: Source, trust: bool | str | None) -> Any:
     model_type, auto_map = _identify(content, place)
     if registered := registered_config(model_type):
         return registered
-    if "AutoConfig" in auto_map or auto_map and card_for(model_type) is None:
+    if "AutoConfig" in auto_map or (auto_map and card_for(model_type) is None):
         return load_remote_class(source, auto_map, "AutoConfig", trust=trust)
     return config_class_for(model_type)
 
@@ -170,7 +172,8 @@ def _identify(content: Mapping[str, Any], place: str) -> tuple[str, Mapping[str,
         raise UnknownNameError(f"{place}: auto_map must map AutoClasses to classes, not be {auto_map!r}.")
     if not model_type and not auto_map:
         raise UnknownNameError(
-            f"{place} has no model_type, so it does not say what it is. Add it to the file, or load it with the class itself."
+            f"{place} has no model_type, so it does not say what it is. Add it to the file, or load it with the class "
+            "itself."
         )
     if not isinstance(model_type, str):
         raise unknown_model_type(model_type)
@@ -179,7 +182,11 @@ def _identify(content: Mapping[str, Any], place: str) -> tuple[str, Mapping[str,
 
 def _define(name: str) -> type[AutoModelBase]:
     task = name.removeprefix("AutoModelFor")
-    doc = f"Loads models for {task}." if task != name else f"Loads {'backbones' if name == 'AutoBackbone' else 'base models'}."
+    doc = (
+        f"Loads models for {task}."
+        if task != name
+        else f"Loads {'backbones' if name == 'AutoBackbone' else 'base models'}."
+    )
     return type(name, (AutoModelBase,), {"_name": name, "__doc__": doc, "__module__": __name__})
 
 

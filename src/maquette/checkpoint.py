@@ -82,7 +82,7 @@ class Checkpoint:
             names = set(handle.keys())
             if wrong := sorted(set(expected or ()) - names):
                 raise FileFormatError(
-                    f"The index of {self.label!r} maps tensors to {path.name} that are not in it:{bullets(wrong[:20])}\n"
+                    f"The index of {self.label!r} puts tensors into {path.name} that are not there:{bullets(wrong[:20])}\n"
                     "Save the checkpoint again, or mend the index."
                 )
             self.metadata |= handle.metadata() or {}
@@ -126,7 +126,8 @@ def _opened(path: Path, framework: str, label: str) -> Iterator[Any]:
                 f"{path.name} of {label!r} is a Git LFS pointer, not the weights. Fetch them with `git lfs pull`."
             ) from error
         raise FileFormatError(
-            f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save it again."
+            f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save it "
+            "again."
         ) from error
 
 
@@ -134,8 +135,8 @@ def _no_weights(source: Source, single: str) -> MissingFileError:
     names = source.names()
     if pickled := [name for name in names if PICKLED.match(name)]:
         return MissingFileError(
-            f"{source.label!r} has no {single}, only {', '.join(pickled)}. maquette does not unpickle weights: that runs "
-            "whatever code is in the file. If you trust it, convert it once with torch and safetensors:\n"
+            f"{source.label!r} has no {single}, only {', '.join(pickled)}. maquette does not unpickle weights: that "
+            "runs whatever code is in the file. If you trust it, convert it once with torch and safetensors:\n"
             "    from safetensors.torch import save_file\n"
             f"    save_file(torch.load({pickled[0]!r}, weights_only=True), {single!r}, {{'format': 'pt'}})"
         )
@@ -202,7 +203,9 @@ def match(checkpoint: Mapping[str, Shape], slots: Slots, *, prefix: str, ignored
             report.conflicts.append((report.assigned[slot], key))
         else:
             report.assigned[slot] = key
-    failed = {slots.aliases.get(name, name) for name in (_spelling(rename(key), wanted) for key, _, _ in report.mismatched)}
+    failed = {
+        slots.aliases.get(name, name) for name in (_spelling(rename(key), wanted) for key, _, _ in report.mismatched)
+    }
     report.missing = [name for name in slots.shapes if name not in report.assigned and name not in failed]
     return report
 
@@ -251,9 +254,7 @@ class Tolerance:
         Raises:
             CheckpointError: shapes differ, or tensors are missing that no new head explains.
         """
-        faults = [
-            f"{name}: {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched
-        ]
+        faults = [f"{name}: {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched]
         hints = ["pass ignore_mismatched_sizes=True to have these initialised anew"] if faults else []
         if self.ignore_mismatched_sizes:
             faults, hints = [], []
@@ -302,7 +303,11 @@ def parse_size(size: int | str) -> int:
     """Read a size such as `"5GB"` (10⁹) or `"5GiB"` (2³⁰); a number is bytes."""
     if isinstance(size, int):
         return size
-    units = {"": 1, "B": 1} | {f"{u}B": 1000**n for n, u in enumerate("KMGT", 1)} | {f"{u}IB": 1024**n for n, u in enumerate("KMGT", 1)}
+    units = (
+        {"": 1, "B": 1}
+        | {f"{u}B": 1000**n for n, u in enumerate("KMGT", 1)}
+        | {f"{u}IB": 1024**n for n, u in enumerate("KMGT", 1)}
+    )
     found = re.fullmatch(r"\s*([\d.]+)\s*([A-Za-z]*)\s*", size)
     if not found or found[2].upper() not in units:
         raise ValueError(f"max_shard_size={size!r} is no size; write it like '5GB', '500MiB', or as a number of bytes.")
@@ -370,5 +375,3 @@ def read_names(metadata: Mapping[str, str], key: str) -> list[str]:
         if isinstance(names, list):
             return [name for name in names if isinstance(name, str)]
     return []
-
-

@@ -57,7 +57,7 @@ def require(source: Source, name: str) -> Path:
 class LocalFolder:
     """A folder on disk, read through the journal of a save that was cut short."""
 
-    commit = None
+    commit: str | None = None
 
     def __init__(self, folder: Path, *, label: str, config_name: str = CONFIG_NAME) -> None:
         self.folder, self.label, self.config_name = folder, label, config_name
@@ -93,6 +93,7 @@ class HubRepository:
         self.subfolder = subfolder.strip("/")
         self.local_only = bool(options.pop("local_files_only", False)) or _hub_offline()
         self.options = options
+        self.commit: str | None
         self.commit, self._names = self._resolve(revision or "main")
 
     def _resolve(self, revision: str) -> tuple[str, list[str] | None]:
@@ -162,7 +163,9 @@ class HubRepository:
 
     def refer(self, name: str) -> Path:
         if "\\" in name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
-            raise UnsafePathError(f"The file name {name!r} is refused: it must stay inside the repository {self.label!r}.")
+            raise UnsafePathError(
+                f"The file name {name!r} is refused: it must stay inside the repository {self.label!r}."
+            )
         return require(self, name)
 
 

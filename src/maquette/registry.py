@@ -10,7 +10,7 @@ import logging
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from maquette.errors import UnknownNameError, did_you_mean
 
@@ -18,16 +18,57 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "maquette.models"
 
-TASKS = (
-    "PreTraining CausalLM MaskedLM Seq2SeqLM SequenceClassification QuestionAnswering TableQuestionAnswering "
-    "VisualQuestionAnswering DocumentQuestionAnswering TokenClassification MultipleChoice NextSentencePrediction "
-    "TextEncoding ImageClassification ZeroShotImageClassification ImageSegmentation SemanticSegmentation "
-    "UniversalSegmentation InstanceSegmentation ObjectDetection ZeroShotObjectDetection DepthEstimation "
-    "NormalEstimation PointmapEstimation PoseEstimation ImageMatting ImageToImage MaskedImageModeling MaskGeneration "
-    "KeypointDetection KeypointMatching TextRecognition TableRecognition VideoClassification ImageTextToText "
-    "MultimodalLM Vision2Seq AudioClassification AudioFrameClassification AudioXVector AudioTokenization CTC RNNT TDT "
-    "SpeechSeq2Seq TextToSpectrogram TextToWaveform TimeSeriesPrediction Decision"
-).split()
+TASKS = [
+    "PreTraining",
+    "CausalLM",
+    "MaskedLM",
+    "Seq2SeqLM",
+    "SequenceClassification",
+    "QuestionAnswering",
+    "TableQuestionAnswering",
+    "VisualQuestionAnswering",
+    "DocumentQuestionAnswering",
+    "TokenClassification",
+    "MultipleChoice",
+    "NextSentencePrediction",
+    "TextEncoding",
+    "ImageClassification",
+    "ZeroShotImageClassification",
+    "ImageSegmentation",
+    "SemanticSegmentation",
+    "UniversalSegmentation",
+    "InstanceSegmentation",
+    "ObjectDetection",
+    "ZeroShotObjectDetection",
+    "DepthEstimation",
+    "NormalEstimation",
+    "PointmapEstimation",
+    "PoseEstimation",
+    "ImageMatting",
+    "ImageToImage",
+    "MaskedImageModeling",
+    "MaskGeneration",
+    "KeypointDetection",
+    "KeypointMatching",
+    "TextRecognition",
+    "TableRecognition",
+    "VideoClassification",
+    "ImageTextToText",
+    "MultimodalLM",
+    "Vision2Seq",
+    "AudioClassification",
+    "AudioFrameClassification",
+    "AudioXVector",
+    "AudioTokenization",
+    "CTC",
+    "RNNT",
+    "TDT",
+    "SpeechSeq2Seq",
+    "TextToSpectrogram",
+    "TextToWaveform",
+    "TimeSeriesPrediction",
+    "Decision",
+]
 MODEL_AUTO_CLASSES = ("AutoModel", *(f"AutoModelFor{task}" for task in TASKS), "AutoBackbone")
 AUTO_CLASSES = ("AutoConfig", *MODEL_AUTO_CLASSES)
 
@@ -66,7 +107,9 @@ def built_in_cards() -> dict[str, ModelCard]:
     """Read the cards of `maquette.models`, by model type."""
     import maquette.models
 
-    found = (importlib.import_module(f"maquette.models.{m.name}") for m in pkgutil.iter_modules(maquette.models.__path__))
+    found = (
+        importlib.import_module(f"maquette.models.{m.name}") for m in pkgutil.iter_modules(maquette.models.__path__)
+    )
     return {module.CARD.model_type: module.CARD for module in found}
 
 
@@ -121,7 +164,9 @@ def register_config(model_type: str, config_class: type, *, exist_ok: bool = Fal
         )
     _refuse_another(_configs.get(model_type), config_class, f"AutoConfig, {model_type!r}", exist_ok)
     if model_type not in _configs and model_type in built_in_cards():
-        logger.warning("%r is also a built-in model type; from now on it means your %s.", model_type, config_class.__name__)
+        logger.warning(
+            "%r is also a built-in model type; from now on it means your %s.", model_type, config_class.__name__
+        )
     _configs[model_type] = config_class
 
 
@@ -172,8 +217,7 @@ def config_class_for(model_type: str) -> type:
     if found := _configs.get(model_type):
         return found
     if card := card_for(model_type):
-        found = card.load(card.config)
-        return found
+        return cast(type, card.load(card.config))
     raise unknown_model_type(model_type)
 
 

@@ -61,7 +61,9 @@ class CodePackage:
     def hashes(self) -> dict[str, str]:
         """The sha256 of every file, and of the map under the name `auto_map`."""
         mapped = json.dumps(dict(self.auto_map), sort_keys=True).encode()
-        return {name: hashlib.sha256(content).hexdigest() for name, content in [*self.files.items(), ("auto_map", mapped)]}
+        return {
+            name: hashlib.sha256(content).hexdigest() for name, content in [*self.files.items(), ("auto_map", mapped)]
+        }
 
     @functools.cached_property
     def digest(self) -> str:
@@ -83,16 +85,21 @@ class CodePackage:
         _packages[self.name] = self
         if self.locate(module) is None:
             known = [file[:-3].replace("/", ".") for file in self.files]
-            raise RemoteCodeError(f"{self.label!r}: auto_map names {reference!r}, but there is no such file.{did_you_mean(module, known)}")
+            raise RemoteCodeError(
+                f"{self.label!r}: auto_map names {reference!r}, but there is no such file.{did_you_mean(module, known)}"
+            )
         try:
             found = importlib.import_module(f"{self.name}.{module}")
         except ModuleNotFoundError as error:
             if (error.name or "").startswith(PACKAGE_PREFIX):
                 raise RemoteCodeError(f"{self.label!r}: {error}. The file is missing from the checkpoint.") from error
-            raise RemoteCodeError(f"{self.label!r} needs the package {error.name!r}, which is not installed.") from error
+            raise RemoteCodeError(
+                f"{self.label!r} needs the package {error.name!r}, which is not installed."
+            ) from error
         if not hasattr(found, name):
             raise RemoteCodeError(
-                f"{self.label!r}: auto_map names {reference!r}, but {module} defines no {name}.{did_you_mean(name, vars(found))}"
+                f"{self.label!r}: auto_map names {reference!r}, but {module} defines no {name}."
+                + did_you_mean(name, vars(found))
             )
         return getattr(found, name)
 
@@ -213,10 +220,14 @@ def record_trust(package: CodePackage) -> None:
             if approvals.get(package.identity) == entry:
                 return
             staged = file.with_name(f"trust.{os.getpid()}.tmp")
-            staged.write_text(json.dumps({**approvals, package.identity: entry}, indent=2, sort_keys=True), encoding="utf-8")
+            staged.write_text(
+                json.dumps({**approvals, package.identity: entry}, indent=2, sort_keys=True), encoding="utf-8"
+            )
             os.replace(staged, file)
     except OSError as error:
-        logger.warning("The approval of %s could not be recorded (%s); changes to it will go unnoticed.", package.label, error)
+        logger.warning(
+            "The approval of %s could not be recorded (%s); changes to it will go unnoticed.", package.label, error
+        )
 
 
 def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:

@@ -100,7 +100,9 @@ class Closure:
 
     def _locate(self, parts: tuple[str, ...]) -> Path | None:
         stem = self.root.joinpath(*parts)
-        candidates = (stem.with_name(stem.name + ".py"), stem / "__init__.py") if parts else (self.root / "__init__.py",)
+        candidates = (
+            (stem.with_name(stem.name + ".py"), stem / "__init__.py") if parts else (self.root / "__init__.py",)
+        )
         return next((path for path in candidates if path.is_file()), None)
 
     def _follow(self, module: Module, statement: ast.Import | ast.ImportFrom, *, guarded: bool) -> None:
@@ -131,12 +133,12 @@ class Closure:
                 "would not load again. Put the module there, or import it from an installed package."
             )
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - a closure lives for one save
+    @functools.cache  # noqa: B019 - a closure lives for one save
     def _is_own(self, top: str) -> bool:
         """Tell the user's own modules from installed ones: they lie beside the class's own top-level module."""
         if top in NEVER_COPIED or (self.only is not None and top != self.only):
             return False
-        return (self.root / f"{top}.py").is_file() or (self.root / top).is_dir() and _is_imported_from(top, self.root)
+        return (self.root / f"{top}.py").is_file() or ((self.root / top).is_dir() and _is_imported_from(top, self.root))
 
     @property
     def prefix(self) -> int:
@@ -145,7 +147,9 @@ class Closure:
             return 0
         packages = [module.package for module in self.modules.values()]
         shared = 0
-        while all(len(package) > shared for package in packages) and len({package[shared] for package in packages}) == 1:
+        while (
+            all(len(package) > shared for package in packages) and len({package[shared] for package in packages}) == 1
+        ):
             shared += 1
         return shared
 
@@ -167,8 +171,8 @@ def _root_of(cls: type) -> tuple[Path, str | None]:
     problem = None
     if cls.__module__ == "__main__":
         problem = (
-            "it is defined in the script or notebook that is running (__main__), which no one can import. Move it into a "
-            "file of its own, say modeling_mine.py, and import it from there: `from modeling_mine import "
+            "it is defined in the script or notebook that is running (__main__), which no one can import. Move it into "
+            "a file of its own, say modeling_mine.py, and import it from there: `from modeling_mine import "
             f"{cls.__name__}`"
         )
     elif "." in cls.__qualname__:
@@ -178,7 +182,9 @@ def _root_of(cls: type) -> tuple[Path, str | None]:
     try:
         path = Path(inspect.getfile(cls)).resolve()
     except (TypeError, OSError) as error:
-        raise RemoteCodeError(f"The code of {cls.__name__} cannot be saved with it: its source file is not found.") from error
+        raise RemoteCodeError(
+            f"The code of {cls.__name__} cannot be saved with it: its source file is not found."
+        ) from error
     depth = cls.__module__.count(".") + (path.name == "__init__.py")
     root = path.parents[depth]
     return root, cls.__module__.split(".")[0] if root.name in {"site-packages", "dist-packages"} else None

@@ -142,7 +142,10 @@ class ModelMixin(PretrainedMixin):
         if unused:
             options = {*SOURCE_OPTIONS, *inspect.signature(cls.from_source).parameters, *config_class._names()}
             raise TypeError(
-                "\n".join(f"{cls.__name__}.from_pretrained has no option {name!r}.{did_you_mean(name, options)}" for name in unused)
+                "\n".join(
+                    f"{cls.__name__}.from_pretrained has no option {name!r}.{did_you_mean(name, options)}"
+                    for name in unused
+                )
             )
         settings: PretrainedConfig = found
         return settings
@@ -150,7 +153,9 @@ class ModelMixin(PretrainedMixin):
     @classmethod
     def _require_config_class(cls) -> type[PretrainedConfig]:
         if cls.config_class is None:
-            raise TypeError(f"{cls.__name__} does not say what configures it: set `config_class = MyConfig` in the class.")
+            raise TypeError(
+                f"{cls.__name__} does not say what configures it: set `config_class = MyConfig` in the class."
+            )
         return cls.config_class
 
     @classmethod
@@ -162,7 +167,9 @@ class ModelMixin(PretrainedMixin):
 
     _from_config = from_config
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, **options: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, **options: Any
+    ) -> None:
         """Save configuration, weights, and code that was registered to go along, into one folder.
 
         Args:
@@ -233,5 +240,3 @@ class ModelMixin(PretrainedMixin):
 
     def _place(self, device: Any) -> None:
         raise NotImplementedError
-
-

@@ -3,8 +3,8 @@
 A constructor spends its time filling fresh parameters with random numbers that a checkpoint then replaces. Inside
 `Deferred`, a fill of freshly allocated memory is noted and not run; memory that nobody touches costs nothing. Whatever
 else a constructor does just happens: as soon as it *reads* a value that is still pending, or draws random numbers of
-its own, everything pending is run first, in order, so that it sees what it would see in plain torch. (One thing differs:
-after `torch.random.fork_rng` the *outer* stream continues from where it stood without the fills that wait.)
+its own, everything pending is run first, in order, so that it sees what it would see in plain torch. (One thing
+differs: after `torch.random.fork_rng`, the outer stream goes on from where it stood without the fills that wait.)
 
 After the weights are assigned, `run` performs the fills that are still wanted.
 """
@@ -36,18 +36,39 @@ RANDOM_FILLS = {
 # What reads memory without going through the dispatcher.
 DIRECT_READS = {
     getattr(torch.Tensor, name)
-    for name in ("numpy", "tolist", "data_ptr", "__array__", "__dlpack__", "untyped_storage", "share_memory_", "__reduce_ex__")
+    for name in (
+        "numpy",
+        "tolist",
+        "data_ptr",
+        "__array__",
+        "__dlpack__",
+        "untyped_storage",
+        "share_memory_",
+        "__reduce_ex__",
+    )
 }
 
 
 @dataclass
 class Fill:
-    """One initialisation that was asked for and not run yet."""
+    """One initialisation that was asked for and not run yet; it does not keep the memory alive."""
 
-    storage: int
-    run: Callable[[], Any]
-    random: bool
-    stream: torch.Tensor | None  # the random state where this stretch of the stream began
+    operation: Callable[[torch.Tensor], Any]
+    storage: StorageWeakRef
+    view: tuple[torch.dtype, int, torch.Size, tuple[int, ...]]
+    stream: torch.Tensor | None  # for random fills, the random state where this stretch of the stream began
+
+    @property
+    def is_orphan(self) -> bool:
+        """Tell whether the memory is gone: a tied or replaced weight's own, say."""
+        return bool(self.storage.expired())
+
+    def run(self) -> None:
+        """Do it now."""
+        dtype, offset, size, stride = self.view
+        memory = torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
+        target = torch.empty(size, dtype=dtype) if memory is None else torch.empty(0, dtype=dtype, device=memory.device)
+        self.operation(target if memory is None else target.set_(memory, offset, size, stride))
 
 
 class Deferred:
@@ -81,10 +102,12 @@ class Deferred:
     def run(self, *, except_for: Iterable[torch.Tensor] = ()) -> None:
         """Run what is pending, in the order it was asked for, but not for the memory of these tensors."""
         skipped = {_storage_id(tensor) for tensor in except_for}
+        wanted = [fill for fill in self._take_pending() if fill.storage.cdata not in skipped]
+        while wanted and wanted[-1].is_orphan:
+            wanted.pop()
         with torch.no_grad():
-            for fill in self._take_pending():
-                if fill.storage not in skipped:
-                    fill.run()
+            for fill in wanted:
+                fill.run()
 
     def flush(self) -> None:
         """Run everything pending with the random numbers that plain torch would have given it."""
@@ -93,9 +116,9 @@ class Deferred:
         state: torch.Tensor | None = None
         with torch.no_grad():
             for fill in self._take_pending():
-                if fill.random and fill.stream is not state:
+                if fill.stream is not None and fill.stream is not state:
                     state = fill.stream
-                    torch.set_rng_state(state)  # type: ignore[arg-type]
+                    torch.set_rng_state(state)
                 fill.run()
         if state is not None and state is not current:  # the constructor reseeded after the last pending draw
             torch.set_rng_state(now)
@@ -104,17 +127,19 @@ class Deferred:
     def _take_pending(self) -> list[Fill]:
         pending, self._pending, self._waiting = self._pending, [], set()
         for fill in pending:
-            self._fresh.pop(fill.storage, None)
+            self._fresh.pop(fill.storage.cdata, None)
         return pending
 
-    def note(self, storage: int, run: Callable[[], Any], *, random: bool) -> None:
+    def note(self, target: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> None:
         """Take down a fill instead of running it."""
         if random:
             now = torch.get_rng_state()
             if self._stream is None or not torch.equal(now, self._stream):
                 self._stream = now
-        self._waiting.add(storage)
-        self._pending.append(Fill(storage, run, random, self._stream if random else None))
+        view = target.dtype, target.storage_offset(), target.size(), target.stride()
+        storage = self._fresh[_storage_id(target)]
+        self._waiting.add(storage.cdata)
+        self._pending.append(Fill(operation, storage, view, self._stream if random else None))
 
     def allocated(self, tensor: torch.Tensor) -> None:
         """Remember memory that nothing was written to yet."""
@@ -148,8 +173,8 @@ class _Operations(TorchDispatchMode):
             return result
         tensors = [arg for arg in _flatten((args, kwargs)) if isinstance(arg, torch.Tensor)]
         if kind.fills and self._may_wait(tensors, kwargs):
-            target = args[0]
-            self.deferred.note(_storage_id(target), functools.partial(func, *args, **kwargs), random=kind.random)
+            target, numbers = args[0], args[1:]
+            self.deferred.note(target, lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
             return target
         if kind.random or any(self.deferred.is_pending(_storage_id(tensor)) for tensor in tensors):
             self.deferred.flush()

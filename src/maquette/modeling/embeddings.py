@@ -48,7 +48,9 @@ class EmbeddingMixin:
     def set_output_embeddings(self, value: nn.Module) -> None:
         """Replace the layer that scores the vocabulary."""
         if (old := self.get_output_embeddings()) is None:
-            raise NotImplementedError(f"{type(self).__name__} has no output embeddings: override get_output_embeddings.")
+            raise NotImplementedError(
+                f"{type(self).__name__} has no output embeddings: override get_output_embeddings."
+            )
         _replace(self, old, value)
 
     def tie_weights(self) -> None:
@@ -75,7 +77,9 @@ class EmbeddingMixin:
         old = self.get_input_embeddings()
         size = old.num_embeddings if new_num_tokens is None else new_num_tokens  # type: ignore[union-attr]
         if not isinstance(size, int) or size < 1 or (pad_to_multiple_of is not None and pad_to_multiple_of < 1):
-            raise ValueError(f"resize_token_embeddings({new_num_tokens}, pad_to_multiple_of={pad_to_multiple_of}): sizes start at 1.")
+            raise ValueError(
+                f"resize_token_embeddings({new_num_tokens}, pad_to_multiple_of={pad_to_multiple_of}): sizes start at 1."
+            )
         if pad_to_multiple_of:
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         if size == old.num_embeddings:
@@ -112,8 +116,8 @@ class EmbeddingMixin:
         prune = getattr(self, "_prune_heads", None)
         if prune is None:
             raise NotImplementedError(
-                f"{type(self).__name__} does not know how to prune heads: write _prune_heads(self, heads_to_prune), which "
-                "takes {layer: [heads]}."
+                f"{type(self).__name__} does not know how to prune heads: write _prune_heads(self, heads_to_prune), "
+                "which takes {layer: [heads]}."
             )
         prune(heads)
 
@@ -128,7 +132,7 @@ def _replace(root: Any, old: nn.Module, new: nn.Module) -> None:
 
 def resize_rows(model: Any, layer: nn.Module, rows: int) -> Any:
     """Copy an embedding or output layer with another number of rows; new rows are as the model initialises them."""
-    new = copy.deepcopy(layer)
+    new: Any = copy.deepcopy(layer)
     new.__dict__.pop("_is_initialised", None)
     shapes = {name: (rows, *p.shape[1:]) for name, p in layer.named_parameters(recurse=False)}
     for name, shape in shapes.items():
@@ -168,7 +172,9 @@ def find_pruneable_heads_and_indices(
 def prune_linear_layer(layer: nn.Linear, index: torch.Tensor, dim: int = 0) -> nn.Linear:
     """Keep some outputs (`dim=0`) or inputs (`dim=1`) of a linear layer, as a new layer."""
     weight = layer.weight.detach().index_select(dim, index.to(layer.weight.device))
-    new = nn.Linear(weight.shape[1], weight.shape[0], bias=layer.bias is not None, dtype=weight.dtype, device=weight.device)
+    new = nn.Linear(
+        weight.shape[1], weight.shape[0], bias=layer.bias is not None, dtype=weight.dtype, device=weight.device
+    )
     with torch.no_grad():
         new.weight.copy_(weight)
         if layer.bias is not None:

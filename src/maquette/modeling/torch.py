@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from maquette.checkpoint import Checkpoint, LoadReport, Slots, read_names
 from maquette.configuration import PretrainedConfig
@@ -55,8 +55,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         super().__init__()
         if not isinstance(config, PretrainedConfig):
             raise TypeError(
-                f"{type(self).__name__} is made from a configuration, not from a {type(config).__name__}. To load saved "
-                f"weights, use {type(self).__name__}.from_pretrained(name_or_path)."
+                f"{type(self).__name__} is made from a configuration, not from a {type(config).__name__}. To load "
+                f"saved weights, use {type(self).__name__}.from_pretrained(name_or_path)."
             )
         self.config = config
 
@@ -70,7 +70,7 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         self.__dict__["_constructed_names"] = frozenset(_targets(self))
 
     def post_init(self) -> None:
-        """Initialise what `_init_weights` says; happens by itself after the constructor, so no class needs to call it."""
+        """Initialise what `_init_weights` says; happens by itself after the constructor, so nobody needs to call it."""
         if type(self)._init_weights is not PreTrainedModel._init_weights:
             with torch.no_grad():
                 self._initialise(self)
@@ -98,7 +98,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
 
     @classmethod
     def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> Slots:
-        slots, first = Slots({}), {}
+        slots = Slots({})
+        first: dict[int, str] = {}
         for name, target in _targets(model).items():
             if target is None:
                 continue
@@ -106,7 +107,7 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
             if canonical != name:
                 slots.aliases[name] = canonical
             else:
-                slots.shapes[name] = None if isinstance(target, UninitializedTensorMixin) else tuple(target.shape)
+                slots.shapes[name] = None if _is_lazy(target) else tuple(target.shape)
         late = {name for name, target in _targets(model).items() if target is None}
         late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if _parent(model, name) is not None}
         slots.lazy = late.__contains__
@@ -122,7 +123,13 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
 
     @classmethod
     def _fill(
-        cls, model: "PreTrainedModel", pending: Deferred, weights: Mapping[str, torch.Tensor], report: LoadReport, *, dtype: Any
+        cls,
+        model: "PreTrainedModel",
+        pending: Deferred,
+        weights: Mapping[str, torch.Tensor],
+        report: LoadReport,
+        *,
+        dtype: Any,
     ) -> None:
         targets = _targets(model)
         kind = _as_dtype(dtype)
@@ -139,11 +146,13 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
 
     @classmethod
     def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:
-        empty = [name for name, t in missing.items() if t is not None and not _is_lazy(t) and pending.is_uninitialised(t)]
+        empty = [
+            name for name, t in missing.items() if t is not None and not _is_lazy(t) and pending.is_uninitialised(t)
+        ]
         if empty:
             raise CheckpointError(
-                f"{cls.__name__}: these are neither in the file nor ever given a value by the constructor, which leaves "
-                f"them as torch.empty:{bullets(empty)}\nInitialise them in __init__, or in _init_weights."
+                f"{cls.__name__}: these are neither in the file nor ever given a value by the constructor, which "
+                f"leaves them as torch.empty:{bullets(empty)}\nInitialise them in __init__, or in _init_weights."
             )
 
     def _cast(self, dtype: Any) -> None:
@@ -157,8 +166,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
             device = device[""]
         if isinstance(device, Mapping) or device in ("auto", "balanced", "sequential"):
             raise ValueError(
-                f"device_map={device!r}: maquette puts a model on one device. Name it (device_map='cuda'), or distribute "
-                "the loaded model with accelerate's dispatch_model."
+                f"device_map={device!r}: maquette puts a model on one device. Name it (device_map='cuda'), or "
+                "distribute the loaded model with accelerate's dispatch_model."
             )
         self.to(device)
 
@@ -179,7 +188,9 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
     def _checked_state(self, state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         ignored = tuple(self._keys_to_ignore_on_save or ())
         kept = {name: value for name, value in state.items() if name not in ignored}
-        if wrong := [f"{name} is a {type(value).__name__}" for name, value in kept.items() if not isinstance(value, torch.Tensor)]:
+        if wrong := [
+            f"{name} is a {type(value).__name__}" for name, value in kept.items() if not isinstance(value, torch.Tensor)
+        ]:
             raise SaveError(f"{type(self).__name__}: only tensors can be saved:{bullets(wrong)}")
         if empty := [name for name, value in kept.items() if value.is_meta or _is_lazy(value)]:
             raise SaveError(
@@ -222,7 +233,9 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
     def num_parameters(self, *, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Count the numbers in all parameters, tied ones once."""
         left_out = {id(m.weight) for m in self.modules() if exclude_embeddings and isinstance(m, nn.Embedding)}
-        return sum(p.numel() for p in self.parameters() if id(p) not in left_out and (p.requires_grad or not only_trainable))
+        return sum(
+            p.numel() for p in self.parameters() if id(p) not in left_out and (p.requires_grad or not only_trainable)
+        )
 
     def get_memory_footprint(self, *, return_buffers: bool = True) -> int:
         """Count the bytes of all parameters, and of buffers unless told otherwise."""
@@ -239,8 +252,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Recompute activations in the backward pass instead of keeping them (Chen et al. 2016).
 
-        Works on every module that has an attribute `gradient_checkpointing`; while training and where it is True, such a
-        module runs its layers through `self._gradient_checkpointing_func(layer, *inputs)`.
+        Works on every module that has an attribute `gradient_checkpointing`; where it is True, and while training, such
+        a module runs its layers through `self._gradient_checkpointing_func(layer, *inputs)`.
 
         Raises:
             ValueError: no module of the model has the attribute.
@@ -258,8 +271,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         modules = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
         if not modules:
             raise ValueError(
-                f"{type(self).__name__} has no module with an attribute `gradient_checkpointing`. Set it to False in the "
-                "module that runs the layers, and run them through self._gradient_checkpointing_func where it is True."
+                f"{type(self).__name__} has no module with an attribute `gradient_checkpointing`. Set it to False in "
+                "the module that runs the layers, and run them through self._gradient_checkpointing_func where it is True."
             )
         for module in modules:
             module.gradient_checkpointing = value  # type: ignore[assignment]
@@ -290,7 +303,7 @@ def _parent(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _is_lazy(tensor: Any) -> bool:
-    return isinstance(tensor, UninitializedTensorMixin)
+    return isinstance(tensor, UninitializedParameter | UninitializedBuffer)
 
 
 def _as_dtype(dtype: Any) -> torch.dtype | None:
@@ -299,7 +312,9 @@ def _as_dtype(dtype: Any) -> torch.dtype | None:
         return None if dtype == "auto" else dtype
     found = getattr(torch, str(dtype).removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} is no floating-point type of torch; give torch.bfloat16, 'float16', … or 'auto'.")
+        raise ValueError(
+            f"dtype={dtype!r} is no floating-point type of torch; give torch.bfloat16, 'float16', … or 'auto'."
+        )
     return found
 
 
@@ -349,7 +364,7 @@ def _match_dtype(
     model: nn.Module, left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]
 ) -> None:
     """Give what the file did not fill the floating-point type that most of the file has."""
-    counts = Counter({t.dtype: 0 for t in ()})
+    counts: Counter[torch.dtype] = Counter()
     for tensor in found:
         if tensor.is_floating_point():
             counts[tensor.dtype] += tensor.numel()
@@ -366,7 +381,10 @@ def _distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     result: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         storage = tensor.untyped_storage()._cdata
-        if kept.setdefault((storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), name) != name:
+        if (
+            kept.setdefault((storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), name)
+            != name
+        ):
             continue
         result[name] = tensor.detach().clone() if storage in owners else tensor.detach()
         owners.add(storage)

@@ -1,0 +1,50 @@
+# Every target sets up what it needs, on a machine with nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+PEER := .venv-peer
+RUN := $(VENV)/bin/python
+export MAQUETTE_HOME ?= $(CURDIR)/$(VENV)/maquette-home
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: help setup peer demo test lint bench clean
+
+help:
+	@echo "make setup   an environment in $(VENV), with maquette (editable) and all it can use"
+	@echo "make demo    train, save, reload in a fresh process, and draw the result"
+	@echo "make test    lint, types, and all tests"
+	@echo "make bench   measure against the peer, side by side"
+
+setup: $(VENV)/.installed
+
+# torch first and by its exact version: a range would take the largest build there is.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,audio]"
+	@touch $@
+
+# The peer has an environment of its own; only parity tests and benchmarks use it.
+peer: $(PEER)/.installed
+
+$(PEER)/.installed: constraints-peer.txt
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt torch==2.13.0
+	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers
+	@touch $@
+
+demo: setup
+	$(RUN) examples/custom_resnet/demo.py
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: setup peer lint
+	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) -m pytest -n 2
+
+bench: setup peer
+	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) benchmarks/loading.py
+
+clean:
+	rm -rf $(VENV) $(PEER) demo build dist
