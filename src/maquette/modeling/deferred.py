@@ -158,6 +158,11 @@ def _storage_id(tensor: torch.Tensor) -> int:
 class _Operations(TorchDispatchMode):
     """Sees every operation of the constructor, after autograd."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Say no: torch would otherwise import its compiler, 1.3 s and 70 MB, to keep it from looking in here."""
+        return False
+
     def __init__(self, deferred: Deferred) -> None:
         super().__init__()
         self.deferred = deferred
