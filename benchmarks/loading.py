@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-MODEL = '''
+MODEL = """
 import torch
 from torch import nn
 from {library} import PretrainedConfig, PreTrainedModel
@@ -51,26 +51,25 @@ class Blocks(PreTrainedModel):
         for layer in self.layers:
             x = x + layer(x)
         return x
-'''
+"""
 
-RUN = '''
+RUN = """
 import json, resource, sys, time
 sys.path.insert(0, {folder!r})
-start = time.perf_counter()
 import torch
-imported = time.perf_counter()
 torch.set_num_threads(2)
-from blocks_{library} import Blocks, BlocksConfig
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+bare = peak()
+from blocks_{library} import Blocks, BlocksConfig
 before, at_start = peak(), time.perf_counter()
 model = Blocks.from_pretrained({checkpoint!r})
 loaded = time.perf_counter()
 after = peak()
 total = sum(float(p.sum()) for p in model.parameters())
 touched = time.perf_counter()
-print(json.dumps(dict(load=loaded - at_start, touched=touched - at_start, peak=after, added=after - before,
+print(json.dumps(dict(load=loaded - at_start, touched=touched - at_start, peak=after, added=after - before, above=after - bare, bare=bare,
                       peak_touched=peak(), total=total, parameters=sum(p.numel() for p in model.parameters()))))
-'''
+"""
 
 
 def main() -> None:
@@ -90,7 +89,9 @@ def main() -> None:
         for number in range(pairs + 1):
             for library, interpreter in interpreters.items():
                 code = RUN.format(folder=folder, library=library, checkpoint=checkpoint)
-                done = subprocess.run([interpreter, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+                done = subprocess.run(
+                    [interpreter, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True
+                )
                 if number:  # the first of each warms the cache
                     results[library].append(json.loads(done.stdout.splitlines()[-1]))
     report(results)
@@ -106,6 +107,8 @@ def report(results: dict[str, list[dict[str, float]]]) -> None:
         "… and every weight read once, s": "touched",
         "peak memory of the process, MB": "peak",
         "… and every weight read once, MB": "peak_touched",
+        "of which `import torch` alone, MB": "bare",
+        "peak above `import torch`, MB": "above",
         "added by from_pretrained, MB": "added",
     }
     for title, key in rows.items():

@@ -1,0 +1,64 @@
+"""Every snippet of the README and the documentation runs, in order, as a reader would run it."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+
+
+def snippets(page: Path) -> list[tuple[str, str, str]]:
+    """Give the fenced blocks of a page: language, what stands behind it (`file=name.py`), and content."""
+    return [(lang, rest.strip(), body) for lang, rest, body in FENCE.findall(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_snippets_run(page: Path, tmp_path: Path, run_fresh) -> None:
+    """`python file=…` is written to that file, `python fresh` begins a new process, other blocks go on in the last one."""
+    scripts = [["import sys; sys.path.insert(0, '.')"]]
+    for language, rest, body in snippets(page):
+        if language == "python" and rest.startswith("file="):
+            target = tmp_path / rest.removeprefix("file=")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(body, encoding="utf-8")
+        elif language == "python" and rest == "fresh":
+            scripts.append([body])
+        elif language == "python":
+            assert not rest, f"{page.name}: unknown word behind python: {rest!r}"
+            scripts[-1].append(body)
+    for script in scripts:
+        if script[1:] or script is not scripts[0]:
+            run_fresh("\n".join(script), env={"PYTHONDONTWRITEBYTECODE": "1"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(FENCE, "", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = {name for page in PAGES for _, _, body in snippets(page) for name in re.findall(r"^make (\w+)", body, re.M)}
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    missing = [
+        page.name for page in (ROOT / "docs").glob("*.md") if page.name not in index and page.name != "README.md"
+    ]
+    assert missing == []
+
+
+def test_the_pages_speak_of_the_project_alone() -> None:
+    """No machine's paths in anything that is published."""
+    here = os.sep + os.path.join("work", "main")
+    for page in PAGES:
+        assert here not in page.read_text(encoding="utf-8")
