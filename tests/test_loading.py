@@ -134,7 +134,9 @@ def test_global_state_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [constructors.TiedByAssignment, constructors.ComputedBuffers, constructors.GammaAndBeta], ids=lambda k: k.__name__
+    "kind",
+    [constructors.TiedByAssignment, constructors.ComputedBuffers, constructors.GammaAndBeta],
+    ids=lambda k: k.__name__,
 )
 def test_a_load_that_needs_no_random_numbers_draws_none(kind: type[Tricky], tmp_path: Path) -> None:
     kind(TrickyConfig()).save_pretrained(tmp_path)
@@ -153,3 +155,21 @@ def test_loaded_weights_can_be_trained_without_touching_the_file(tmp_path: Path)
     optimizer.step()
     assert not torch.equal(loaded.line.weight, model.line.weight)
     assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_the_meta_device_is_refused(tmp_path: Path) -> None:
+    constructors.CopiedLayers(TrickyConfig()).save_pretrained(tmp_path)
+    with torch.device("meta"), pytest.raises(CheckpointError, match="meta device"):
+        constructors.CopiedLayers.from_pretrained(tmp_path)
+
+
+def test_buffers_that_are_not_saved_keep_their_type(tmp_path: Path) -> None:
+    """`.to(bfloat16)` reaches them too, so a model that ran before the save runs after it."""
+    model = constructors.ComputedBuffers(TrickyConfig()).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "cast")
+    loaded = constructors.ComputedBuffers.from_pretrained(tmp_path / "cast")
+    assert {n: b.dtype for n, b in loaded.named_buffers()} == {n: b.dtype for n, b in model.named_buffers()}
+    assert torch.equal(loaded.frequencies, model.frequencies)
+    constructors.ComputedBuffers(TrickyConfig()).save_pretrained(tmp_path / "plain")
+    asked = constructors.ComputedBuffers.from_pretrained(tmp_path / "plain", dtype=torch.bfloat16)
+    assert (asked.line.weight.dtype, asked.frequencies.dtype) == (torch.bfloat16, torch.float32)

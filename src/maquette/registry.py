@@ -83,6 +83,7 @@ class ModelCard:
         config: the configuration, as `"module:Class"`.
         models: for each AutoClass the class it loads.
         exports: further public classes, such as the common base of the heads.
+        tiny: the fields of the smallest useful configuration; the conformance kit builds every model from it.
     """
 
     package: str
@@ -90,6 +91,7 @@ class ModelCard:
     config: str
     models: Mapping[str, str] = field(default_factory=dict)
     exports: tuple[str, ...] = ()
+    tiny: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, reference: str) -> Any:
         """Import the class that `"module:Class"` names."""

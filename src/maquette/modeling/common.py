@@ -111,6 +111,7 @@ class ModelMixin(PretrainedMixin):
         slots = cls._slots(model, checkpoint)
         patterns = cls._keys_to_ignore_on_load_unexpected or ()
         report = match(shapes, slots, prefix=cls.base_model_prefix, ignored=patterns)
+        report.metadata = checkpoint.metadata
         tolerance = tolerance.also_allowing(cls._keys_to_ignore_on_load_missing or ())
         names = {"model": cls.__name__, "label": checkpoint.label}
         tolerance.judge(report, prefix=cls.base_model_prefix, file_keys=shapes, **names)

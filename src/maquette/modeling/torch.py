@@ -1,6 +1,7 @@
 """`PreTrainedModel`, the base of every torch model."""
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,10 @@ from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 
-LATE_BUFFERS = "maquette_late_buffers"  # in safetensors metadata: buffers that were registered after the constructor
+# Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
+# floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
+LATE_BUFFERS = "maquette_late_buffers"
+BUFFER_TYPES = "maquette_buffer_types"
 
 
 class ModelMeta(type):
@@ -47,7 +51,6 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
     """
 
     supports_gradient_checkpointing: ClassVar[bool] = False
-    _tied_weights_keys: ClassVar[Any] = None
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
     _is_constructed = False
 
@@ -132,6 +135,11 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         dtype: Any,
     ) -> None:
         targets = _targets(model)
+        if absent := [name for name, target in targets.items() if target is not None and target.is_meta]:
+            raise CheckpointError(
+                f"{cls.__name__} was constructed on the meta device, where weights have no memory to be put into:"
+                f"{bullets(absent[:5])}\nCall from_pretrained outside of torch.device('meta')."
+            )
         kind = _as_dtype(dtype)
         found = {name: _converted(weights[key], kind) for name, key in report.assigned.items()}
         filled = [target for name in found if (target := targets.get(name)) is not None and not _is_lazy(target)]
@@ -141,7 +149,9 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         is_shared = _shared_memory(filled)
         for name, value in found.items():
             _put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
-        _match_dtype(model, [targets[name] for name in targets.keys() - found.keys()], kind, found.values())
+        _match_dtype([targets[name] for name in targets.keys() - found.keys()], kind, found.values())
+        if kind is None:
+            _restore_types(model, report.metadata)
         model.eval()
 
     @classmethod
@@ -157,7 +167,7 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
 
     def _cast(self, dtype: Any) -> None:
         if (kind := _as_dtype(dtype)) is not None:
-            self.to(kind)
+            _match_dtype(_targets(self).values(), kind, ())
 
     def _place(self, device: Any) -> None:
         if device is None:
@@ -178,7 +188,9 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         metadata = {"format": "pt"}
         buffers = {name for name, _ in self.named_buffers()}
         if late := sorted((tensors.keys() & buffers) - self.__dict__.get("_constructed_names", buffers)):
-            metadata[LATE_BUFFERS] = "[" + ", ".join(f'"{name}"' for name in late) + "]"
+            metadata[LATE_BUFFERS] = json.dumps(late)
+        if types := {name: str(b.dtype) for name, b in _unsaved_buffers(self) if b.dtype != torch.float32}:
+            metadata[BUFFER_TYPES] = json.dumps(types)
 
         def write_file(names: list[str], path: Path) -> None:
             save_file({name: tensors[name].contiguous() for name in names}, path, metadata)
@@ -295,6 +307,20 @@ def _targets(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def _unsaved_buffers(model: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
+    """Go through the floating-point buffers that the constructor computes and no file holds."""
+    saved = _targets(model)
+    return ((n, b) for n, b in model.named_buffers() if n not in saved and b.is_floating_point())
+
+
+def _restore_types(model: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Give buffers that no file holds the types they had when the model was saved."""
+    buffers = dict(_unsaved_buffers(model))
+    for name, kind in json.loads(metadata.get(BUFFER_TYPES, "{}")).items():
+        if name in buffers:
+            buffers[name].data = buffers[name].to(_as_dtype(kind))
+
+
 def _parent(model: nn.Module, name: str) -> nn.Module | None:
     try:
         return model.get_submodule(name.rpartition(".")[0])
@@ -360,9 +386,7 @@ def _check_ties(report: LoadReport, weights: Mapping[str, torch.Tensor]) -> None
         )
 
 
-def _match_dtype(
-    model: nn.Module, left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]
-) -> None:
+def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]) -> None:
     """Give what the file did not fill the floating-point type that most of the file has."""
     counts: Counter[torch.dtype] = Counter()
     for tensor in found:

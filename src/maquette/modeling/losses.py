@@ -1,0 +1,85 @@
+"""The losses of the usual heads, on torch tensors."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+
+from maquette.errors import UnknownNameError, did_you_mean
+
+IGNORED = -100  # a label that says: not this place
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+def infer_problem_type(labels: Tensor, num_labels: int) -> str:
+    """Tell from the labels what is learned: one number means regression, whole numbers name one class each."""
+    if num_labels == 1:
+        return "regression"
+    whole = not labels.is_floating_point() and labels.dtype is not torch.bool
+    return "single_label_classification" if whole else "multi_label_classification"
+
+
+def compute_classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None = None) -> Tensor:
+    """Compare scores for a whole input with its labels.
+
+    Args:
+        logits: `(batch, num_labels)`.
+        labels: for regression `(batch,)` or `(batch, num_labels)`; for one class of several `(batch,)`, whole numbers,
+            of which -100 is left out; for any number of classes `(batch, num_labels)`, each from 0 to 1.
+        problem_type: "regression" (mean squared error), "single_label_classification" (cross-entropy) or
+            "multi_label_classification" (binary cross-entropy); unless given, inferred.
+
+    Raises:
+        ValueError: the labels' shape does not fit.
+        UnknownNameError: no such problem type.
+    """
+    kind = problem_type or infer_problem_type(labels, logits.shape[-1])
+    if kind not in PROBLEM_TYPES:
+        raise UnknownNameError(f"problem_type={kind!r} is unknown.{did_you_mean(kind, PROBLEM_TYPES)}")
+    count = len(logits) if kind == "single_label_classification" else logits.numel()
+    if labels.numel() != count:
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)} for "
+            f"problem_type={kind!r}: give {count} of them, or set config.problem_type."
+        )
+    if kind == "single_label_classification":
+        return cross_entropy(logits, labels.flatten().long(), ignore_index=IGNORED)
+    labels = labels.to(logits.dtype).view_as(logits)
+    return mse_loss(logits, labels) if kind == "regression" else binary_cross_entropy_with_logits(logits, labels)
+
+
+def compute_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the cross-entropy over all places whose label is not -100.
+
+    Args:
+        logits: `(…, classes)`.
+        labels: `(…)`.
+
+    Raises:
+        ValueError: the labels' shape does not fit.
+    """
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}.")
+    return cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+
+
+def compute_span_loss(
+    logits: tuple[Tensor, Tensor], places: tuple[Tensor, Tensor], mask: Tensor | None = None
+) -> Tensor:
+    """Give the mean cross-entropy of choosing the first and the last place of a span in each row.
+
+    Args:
+        logits: of the first and of the last place, `(batch, length)` each.
+        places: the two that are right, `(batch,)` or `(batch, 1)` each; those outside the input, or at padding, are
+            left out.
+        mask: `(batch, length)`, True at real tokens; unless given, all are.
+    """
+    first, last = (_place_loss(*pair, mask) for pair in zip(logits, places, strict=True))
+    return (first + last) / 2
+
+
+def _place_loss(logits: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
+    places, length = places.flatten(), logits.shape[1]
+    inside = (places >= 0) & (places < length)
+    if mask is not None:
+        inside &= mask.gather(1, places.clamp(0, length - 1)[:, None])[:, 0]
+    return cross_entropy(logits, places.masked_fill(~inside, IGNORED), ignore_index=IGNORED)

@@ -1,0 +1,70 @@
+"""`check_model`: whether a model keeps what it promises, with the half of the kit that its framework has."""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from maquette.testing.report import Report
+
+# The part of the kit that examines models of a framework, by the top-level package of the framework's base class.
+HALVES = {"torch": "maquette.testing.torch"}
+
+
+def check_model(
+    model_class: type,
+    config: Any,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    labels: Any = None,
+    heads_to_prune: Mapping[int, Iterable[int]] | None = None,
+    tolerance: float = 1e-4,
+    skip: Mapping[str, str] | None = None,
+    only: Iterable[str] | None = None,
+) -> Report:
+    """Learn everything that is wrong with a model at once, or have it in writing that nothing is.
+
+    Saves go to a temporary folder; random states and the record of approvals are as before afterwards. Choose a small
+    configuration: the model is built about twenty times, and one further process is started.
+
+    Args:
+        model_class: the model.
+        config: what to build it from.
+        inputs: tensors by the names of `forward`'s parameters, at least two examples; unless given, the model's
+            `dummy_inputs`.
+        labels: what `forward` takes as `labels`, or a dictionary of several such arguments; unless given, random ones
+            are made to fit the logits.
+        heads_to_prune: `{layer: [heads]}` for models with `_prune_heads`; unless given, the first head of the first
+            layer and the last of the last, counted by the configuration.
+        tolerance: the largest difference, in parts of the largest value, where a computation is merely regrouped
+            (batches, compilation, pruning). Where nothing is regrouped, nothing may differ.
+        skip: `{check: reason}` for checks to leave out; the report carries the reason.
+        only: names of checks, to run these alone.
+
+    Raises:
+        ConformanceError: lists every fault and how to mend it.
+        UnknownNameError: `skip` or `only` name no check.
+        TypeError: not a model of a framework that can be examined, or not its configuration.
+    """
+    half = importlib.import_module(_half_of(model_class))
+    report: Report = half.examine(
+        model_class,
+        config,
+        inputs=inputs,
+        labels=labels,
+        heads_to_prune=heads_to_prune,
+        tolerance=tolerance,
+        skip=skip,
+        only=only,
+    )
+    return report
+
+
+def _half_of(model_class: type) -> str:
+    packages = [base.__module__.partition(".")[0] for base in getattr(model_class, "__mro__", ())]
+    found = next((HALVES[package] for package in packages if package in HALVES), None)
+    if found is None:
+        raise TypeError(
+            f"check_model examines model classes made with {', '.join(HALVES)}; {model_class!r} is none. Pass the "
+            "class, not an instance or a function."
+        )
+    return found

@@ -1,0 +1,180 @@
+"""Checks of what training needs: a loss, gradients everywhere, and the same ones when activations are recomputed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from maquette.testing.report import Fault, NotApplicableError
+from maquette.testing.torch.subject import Subject, Tensors, compare, flatten, seeded, snapshot
+
+LABELS = ("labels",)
+POSITIONS = ("start_positions", "end_positions")
+RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
+
+
+# Labels ----------------------------------------------------------------------------------------------------------
+
+
+def label_names(subject: Subject) -> tuple[str, ...]:
+    """Name the parameters of `forward` that take labels."""
+    if isinstance(subject.given_labels, Mapping):
+        return tuple(subject.given_labels)
+    return next((names for names in (LABELS, POSITIONS) if set(names) <= subject.parameters.keys()), ())
+
+
+def labels_for(subject: Subject) -> Tensors:
+    """Give the labels of the caller, or random ones that fit the logits; none where `forward` takes none."""
+    given, names = subject.given_labels, label_names(subject)
+    if not names:
+        return {}
+    if given is not None:
+        return snapshot(given if isinstance(given, Mapping) else {"labels": given})
+    logits = [tensor for name, tensor in subject.outputs.items() if name.rpartition(".")[2].endswith("logits")]
+    if not logits:
+        return {}
+    with seeded(3):
+        if names == POSITIONS:
+            return {name: torch.randint(logits[0].shape[-1], logits[0].shape[:1]) for name in names}
+        return {"labels": random_labels(logits[0], subject)}
+
+
+def random_labels(logits: torch.Tensor, subject: Subject) -> torch.Tensor:
+    """Make labels for logits of shape (batch, classes), (batch, length, classes) or (batch, classes, height, width)."""
+    kind = subject.config.problem_type
+    if kind == "multi_label_classification":
+        return torch.randint(2, logits.shape).to(logits.dtype)
+    if logits.ndim < 2 or logits.shape[1] == 1 == logits.shape[-1] or kind == "regression":
+        return torch.randn_like(logits).squeeze(-1) if logits.shape[-1:] == (1,) else torch.randn_like(logits)
+    if logits.ndim == 4:
+        return torch.randint(logits.shape[1], (logits.shape[0], *logits.shape[2:]))
+    classes = logits.shape[-1]
+    if subject.name.endswith("ForCTC"):  # a text shorter than the frames, without the blank
+        blank = subject.config.pad_token_id or 0
+        return (torch.randint(classes - 1, (logits.shape[0], 2)) + blank + 1) % classes
+    return torch.randint(classes, logits.shape[:-1])
+
+
+# The loss --------------------------------------------------------------------------------------------------------
+
+
+def check_loss(subject: Subject) -> Iterator[Fault]:
+    """With labels, `forward` returns by key a loss that trains, and logits."""
+    names = label_names(subject)
+    if not names:
+        raise NotApplicableError(f"forward of {subject.name} takes no labels")
+    labels = labels_for(subject)
+    if not labels:
+        yield Fault(f"forward takes {' and '.join(names)}, but returns no logits by key", f"{RETURN}, or pass labels=…")
+        return
+    model = subject.build()
+    output = model(**snapshot(subject.inputs), **labels)
+    if not isinstance(output, Mapping):
+        yield Fault(f"with labels, forward returns a {type(output).__name__}", RETURN)
+        return
+    if output.get("loss") is None:
+        yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
+    else:
+        yield from _check_loss_tensor(model, output["loss"])
+    if not any(name.endswith("logits") for name in output):
+        yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)
+
+
+def _check_loss_tensor(model: Any, loss: Any) -> Iterator[Fault]:
+    if not isinstance(loss, torch.Tensor) or loss.ndim:
+        shape = (
+            f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else f"a {type(loss).__name__}"
+        )
+        yield Fault(f"the loss is {shape}, not one number", 'return a tensor of no dimensions: reduction="mean"')
+    elif not loss.isfinite():
+        yield Fault(f"the loss is {loss.item()}", "initialise every parameter, and check that the labels are in range")
+    elif not loss.requires_grad:
+        yield Fault("the loss does not backpropagate", "compute it from the logits, without detach, item or no_grad")
+    else:
+        torch.autograd.backward(loss)
+        if all(parameter.grad is None for parameter in model.parameters()):
+            yield Fault("no parameter receives a gradient from the loss", "compute it from the logits, without detach")
+
+
+# Gradients -------------------------------------------------------------------------------------------------------
+
+
+def backpropagate(subject: Subject, model: Any) -> None:
+    """Run the loss backwards, or random weights of every output where there is no loss."""
+    output = model(**snapshot(subject.inputs), **labels_for(subject))
+    if isinstance(output, Mapping) and isinstance(loss := output.get("loss"), torch.Tensor):
+        torch.autograd.backward(loss.sum())
+        return
+    tensors = [tensor for tensor in flatten(output).values() if tensor.requires_grad]
+    if tensors:
+        total = torch.stack([(tensor * torch.randn_like(tensor)).sum() for tensor in tensors]).sum()
+        torch.autograd.backward(total)
+
+
+def gradients(subject: Subject, model: Any, *, training: bool) -> Tensors:
+    """Name the gradients that one run gives."""
+    model.zero_grad(set_to_none=True)
+    with seeded(4):
+        backpropagate(subject, model.train(training))
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def check_gradients(subject: Subject) -> Iterator[Fault]:
+    """Every trainable parameter receives a gradient, in training or evaluation mode, and a finite one."""
+    model = subject.build()
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not trainable:
+        raise NotApplicableError(f"{subject.name} has no trainable parameters")
+    reached = gradients(subject, model, training=False)
+    if set(trainable) - reached.keys():
+        reached = gradients(subject, model, training=True) | reached
+    for name in trainable:
+        if name not in reached:
+            yield Fault(
+                f"parameter `{name}` receives no gradient",
+                "it is not used in forward, or detached on the way; remove it, or set requires_grad_(False)",
+            )
+        elif not reached[name].isfinite().all():
+            yield Fault(f"the gradient of `{name}` is not finite", "avoid 0/0, log(0) and sqrt(0) in forward")
+
+
+def check_checkpointing(subject: Subject) -> Iterator[Fault]:
+    """Recomputing activations changes no gradient."""
+    model = subject.build()
+    modules = {name: module for name, module in model.named_modules() if hasattr(module, "gradient_checkpointing")}
+    if not modules:
+        if subject.model_class.supports_gradient_checkpointing:
+            yield Fault(
+                "supports_gradient_checkpointing is True, but no module has an attribute `gradient_checkpointing`",
+                "set it to False in the module that runs the layers, and run them through "
+                "self._gradient_checkpointing_func where it is True",
+            )
+            return
+        raise NotApplicableError("no module has an attribute `gradient_checkpointing`")
+    plain = gradients(subject, model, training=True)
+    model.gradient_checkpointing_enable()
+    counts = {name: _count_calls(module) for name, module in modules.items()}
+    found = gradients(subject, model, training=True)
+    for name, count in counts.items():
+        if not count:
+            yield Fault(
+                f"`{name or subject.name}` has an attribute `gradient_checkpointing`, but recomputes nothing",
+                "while training and where it is True, run the layers through self._gradient_checkpointing_func",
+            )
+    for name, difference in compare(plain, found, subject.tolerance).items():
+        yield Fault(
+            f"the gradient of `{name}` is {difference} with gradient checkpointing",
+            "hand the layer itself and all its inputs to self._gradient_checkpointing_func, and use its result",
+        )
+
+
+def _count_calls(module: Any) -> list[None]:
+    calls: list[None] = []
+    checkpoint = module._gradient_checkpointing_func
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        return checkpoint(*args, **kwargs)
+
+    module._gradient_checkpointing_func = counting
+    return calls

@@ -1,0 +1,35 @@
+"""What type checkers see is what there is."""
+
+import ast
+from pathlib import Path
+
+import maquette
+
+STUB = Path(maquette.__file__).with_suffix(".pyi")
+
+
+def declared() -> set[str]:
+    """List the public names of the stub."""
+    found: set[str] = set()
+    for node in ast.parse(STUB.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return {name for name in found if not name.startswith("_") or name == "__version__"}
+
+
+def test_the_stub_declares_what_the_package_exports() -> None:
+    there = set(dir(maquette))
+    assert there - declared() == set(), "add these to __init__.pyi"
+    assert declared() - there == set(), "take these out of __init__.pyi"
+
+
+def test_declared_names_are_the_classes_they_name() -> None:
+    for node in ast.parse(STUB.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if not (alias.asname or "").startswith("_"):
+                    assert getattr(maquette, alias.name).__module__ == node.module
