@@ -44,7 +44,7 @@ test: setup peer lint
 	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) -m pytest -n 2
 
 bench: setup peer
-	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) benchmarks/loading.py
+	for script in benchmarks/*.py; do MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) $$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(PEER) demo build dist

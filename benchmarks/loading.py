@@ -67,8 +67,8 @@ loaded = time.perf_counter()
 after = peak()
 total = sum(float(p.sum()) for p in model.parameters())
 touched = time.perf_counter()
-print(json.dumps(dict(load=loaded - at_start, touched=touched - at_start, peak=after, added=after - before, above=after - bare, bare=bare,
-                      peak_touched=peak(), total=total, parameters=sum(p.numel() for p in model.parameters()))))
+print(json.dumps(dict(load=loaded - at_start, touched=touched - at_start, bare=bare, peak=after, added=after - before,
+                      above=after - bare, peak_touched=peak(), total=total)))
 """
 
 
