@@ -18,7 +18,7 @@ def snippets(page: Path) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_snippets_run(page: Path, tmp_path: Path, run_fresh) -> None:
-    """`python file=…` is written to that file, `python fresh` begins a new process, other blocks go on in the last one."""
+    """`python file=…` is written to that file, `python fresh` begins a new process, others go on in the last one."""
     scripts = [["import sys; sys.path.insert(0, '.')"]]
     for language, rest, body in snippets(page):
         if language == "python" and rest.startswith("file="):

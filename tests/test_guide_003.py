@@ -7,7 +7,11 @@ from guides import blocks
 from loopback_hub import LoopbackHub
 
 TESTS = str(Path(__file__).parent)
-DECLARE = f"import sys; sys.path.insert(0, {TESTS!r})\nfrom torchvision_operators import declare_operators; declare_operators()\n"
+DECLARE = f"""
+import sys; sys.path.insert(0, {TESTS!r})
+from torchvision_operators import declare_operators
+declare_operators()
+"""
 WARNINGS = "import warnings; warnings.simplefilter('default')\n"  # timm's own imports warn
 
 PRETRAINED = """
@@ -99,5 +103,3 @@ def test_bad_block_type_is_refused(tmp_path: Path, run_fresh) -> None:
     code = "import sys; sys.path.insert(0, '.')\nfrom configuration_resnet import ResnetConfig\nResnetConfig({})"
     for wrong, message in (("block_type='basik'", "block_type"), ("stem_type='depp'", "stem_type")):
         assert f"ValueError: `{message}` must be" in run_fresh(code.format(wrong), check=False)
-
-

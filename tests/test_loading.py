@@ -120,7 +120,7 @@ def test_a_never_initialised_parameter_is_refused(tmp_path: Path) -> None:
 
     model = Forgets(TrickyConfig())
     model.save_pretrained(tmp_path)
-    save_file({k: v for k, v in model.line.state_dict(prefix="line.").items()}, tmp_path / "model.safetensors")
+    save_file(dict(model.line.state_dict(prefix="line.")), tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"(?s)neither in the file.*forgotten.*_init_weights"):
         Forgets.from_pretrained(tmp_path, strict=False)
 

@@ -1,4 +1,4 @@
-"""timm imports torchvision, whose only wheels are for CUDA: beside a CPU torch they lack the schemas of two operators."""
+"""timm imports torchvision, whose wheels are for CUDA: beside a CPU torch they lack the schemas of two operators."""
 
 import torch
 

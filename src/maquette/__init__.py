@@ -29,13 +29,21 @@ _HOMES = {
         "SequenceClassifierOutput",
         "TokenClassifierOutput",
     ),
+    "auto": ("AutoTokenizer",),
     "registry": ("ModelCard",),
+    "batch": ("BatchEncoding", "CharSpan", "TokenSpan"),
+    "text.tokenization": ("PreTrainedTokenizer",),
+    "text.tokenization_base": ("PreTrainedTokenizerBase",),
+    "text.tokenization_fast": ("PreTrainedTokenizerFast",),
+    "text.wordpiece_tokenization": ("WordPieceTokenizer", "WordPieceTokenizerFast"),
     "errors": (
         "MaquetteError",
         "CheckpointError",
         "ConfigurationError",
         "FileFormatError",
+        "InputError",
         "MissingFileError",
+        "MissingPackageError",
         "RemoteCodeError",
         "SaveError",
         "UnknownFieldError",
@@ -44,14 +52,15 @@ _HOMES = {
         "UntrustedCodeError",
     ),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = {name: f"maquette.{module}" for module, names in _HOMES.items() for name in names}
+_MODULES["AddedToken"] = "tokenizers"
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     if name in _MODULES:
-        value = getattr(importlib.import_module(f"maquette.{_MODULES[name]}"), name)
+        value = getattr(importlib.import_module(_MODULES[name]), name)
     else:
         from maquette.registry import AUTO_CLASSES, built_in_cards
 

@@ -1,14 +1,22 @@
 """The public surface, for type checkers and editors: what `__init__` finds when it is asked for."""
 
+from tokenizers import AddedToken as AddedToken
+
 from maquette.auto import AutoConfig as AutoConfig
 from maquette.auto import AutoModelBase as _AutoModel
+from maquette.auto import AutoTokenizer as AutoTokenizer
+from maquette.batch import BatchEncoding as BatchEncoding
+from maquette.batch import CharSpan as CharSpan
+from maquette.batch import TokenSpan as TokenSpan
 from maquette.configuration import PreTrainedConfig as PreTrainedConfig
 from maquette.configuration import PretrainedConfig as PretrainedConfig
 from maquette.errors import CheckpointError as CheckpointError
 from maquette.errors import ConfigurationError as ConfigurationError
 from maquette.errors import FileFormatError as FileFormatError
+from maquette.errors import InputError as InputError
 from maquette.errors import MaquetteError as MaquetteError
 from maquette.errors import MissingFileError as MissingFileError
+from maquette.errors import MissingPackageError as MissingPackageError
 from maquette.errors import RemoteCodeError as RemoteCodeError
 from maquette.errors import SaveError as SaveError
 from maquette.errors import UnknownFieldError as UnknownFieldError
@@ -43,7 +51,14 @@ from maquette.models.distilbert.modeling import (
 from maquette.models.distilbert.modeling import DistilBertForTokenClassification as DistilBertForTokenClassification
 from maquette.models.distilbert.modeling import DistilBertModel as DistilBertModel
 from maquette.models.distilbert.modeling import DistilBertPreTrainedModel as DistilBertPreTrainedModel
+from maquette.models.distilbert.tokenization import DistilBertTokenizer as DistilBertTokenizer
+from maquette.models.distilbert.tokenization import DistilBertTokenizerFast as DistilBertTokenizerFast
 from maquette.registry import ModelCard as ModelCard
+from maquette.text.tokenization import PreTrainedTokenizer as PreTrainedTokenizer
+from maquette.text.tokenization_base import PreTrainedTokenizerBase as PreTrainedTokenizerBase
+from maquette.text.tokenization_fast import PreTrainedTokenizerFast as PreTrainedTokenizerFast
+from maquette.text.wordpiece_tokenization import WordPieceTokenizer as WordPieceTokenizer
+from maquette.text.wordpiece_tokenization import WordPieceTokenizerFast as WordPieceTokenizerFast
 
 __version__: str
 

@@ -82,7 +82,7 @@ class Checkpoint:
             names = set(handle.keys())
             if wrong := sorted(set(expected or ()) - names):
                 raise FileFormatError(
-                    f"The index of {self.label!r} puts tensors into {path.name} that are not there:{bullets(wrong[:20])}\n"
+                    f"The index of {self.label!r} puts tensors into {path.name} that it lacks:{bullets(wrong[:20])}\n"
                     "Save the checkpoint again, or mend the index."
                 )
             self.metadata |= handle.metadata() or {}
@@ -126,8 +126,8 @@ def _opened(path: Path, framework: str, label: str) -> Iterator[Any]:
                 f"{path.name} of {label!r} is a Git LFS pointer, not the weights. Fetch them with `git lfs pull`."
             ) from error
         raise FileFormatError(
-            f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save it "
-            "again."
+            f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save "
+            "it again."
         ) from error
 
 
@@ -142,7 +142,7 @@ def _no_weights(source: Source, single: str) -> MissingFileError:
         )
     variants = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
     found = f" It has {', '.join(variants)}: pass variant=… for one of them." if variants else ""
-    return MissingFileError(f"{source.label!r} has no weights, {single} or {INDEX_NAME}.{found}")
+    return MissingFileError(f"{source.label!r} has no weights, {single} or {INDEX_NAME}.{found}{source.note}")
 
 
 # Matching names --------------------------------------------------------------------------------------------------

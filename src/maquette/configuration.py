@@ -1,54 +1,42 @@
 """`PretrainedConfig`: everything needed to build a model, checked, printed and saved."""
 
 import contextlib
-import contextvars
 import copy
-import functools
-import inspect
-import logging
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, dataclass_transform
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bullets, did_you_mean, edit_distance
+from maquette.construction import (
+    BOOKKEEPING,
+    ConfigMeta,
+    Construction,
+    Declared,
+    is_method,
+    is_property,
+    reading,
+    rebuild,
+)
+from maquette.construction import GENERATION_FIELDS as GENERATION_FIELDS
+from maquette.errors import (
+    ConfigurationError,
+    MissingFileError,
+    SaveError,
+    UnknownFieldError,
+    UnknownNameError,
+    did_you_mean,
+)
 from maquette.files import SOURCE_OPTIONS, Source, open_source, require
+from maquette.plain import dtype_name, encode_floats, own_copy, refuse, to_plain
 from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.schema import Field, annotated_fields, signature_fields, takes_any_keyword
+from maquette.schema import LABEL_FIELDS, FaultError, settle_labels
 from maquette.transaction import Transaction
 from maquette.version import __version__
 
-logger = logging.getLogger(__name__)
 
-# What old checkpoints keep in config.json though it belongs to generation: known, kept as it came, never defaulted.
-GENERATION_FIELDS = frozenset(
-    "max_length min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k "
-    "top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
-    "bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id "
-    "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens "
-    "begin_suppress_tokens use_cache layer_norm_eps initializer_factor".split()
-)
-LABEL_FIELDS = ("num_labels", "id2label", "label2id")
-# Keys of a file that are not arguments of the constructor.
-BOOKKEEPING = ("model_type", "auto_map", "maquette_version", "transformers_version", "_name_or_path", "_commit_hash")
-
-_reading: contextvars.ContextVar[str | None] = contextvars.ContextVar("reading", default=None)
-_reported: set[tuple[str, str]] = set()
-
-
-@dataclass_transform(kw_only_default=True)
-class ConfigMeta(type):
-    """Frames every construction: aliases before the constructor, checks after it, whoever wrote the constructor."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        config: Any = cls.__new__(cls)  # type: ignore[call-overload]
-        config.__dict__.update(_constructing=True, _extra={}, _derived={}, _kept={})
-        config.__init__(*args, **cls._resolve_aliases(kwargs))  # type: ignore[attr-defined]
-        config._finish()
-        return config
-
-
-class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
+class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
     """Everything needed to build a model: checked when made, saved as `config.json`, equal by value.
 
     Write one either way. With annotated attributes, the constructor comes from them:
@@ -58,8 +46,9 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
             dim: Annotated[int, msgspec.Meta(gt=0)] = 64
 
     or with a constructor of your own that passes `**kwargs` on; the fields come from its signature. Declared types are
-    checked, in code and from files; rules between fields go into `validate()`. An unknown name in code raises; an
-    unknown key in a *file* is kept and written back. To carry a key of your own, pass `extra={"key": value}`.
+    checked, in code and from files; rules between fields go into `validate()`, and what is worked out from annotated
+    fields into `__post_init__()`. An unknown name in code raises; an unknown key in a *file* is kept and written back.
+    To carry a key of your own, pass `extra={"key": value}`.
 
     Class attributes:
         model_type: the name AutoClasses know the architecture by.
@@ -73,15 +62,16 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
     aliases: ClassVar[dict[str, str]] = {}
     _auto_class: ClassVar[str | None] = None
     _default_auto_class: ClassVar[str] = "AutoConfig"
-    _aliases: ClassVar[dict[str, str]] = {}
+    _aliases: ClassVar[dict[str, str]] = {"torch_dtype": "dtype"}
+    _bare_cache: ClassVar[dict[str, Any]]
 
     architectures: list[str] | None = None
     problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
-    dtype: str | None = None
-    attn_implementation: str | None = None
-    output_hidden_states: bool = False
-    output_attentions: bool = False
-    return_dict: bool = True
+    dtype: str | dict[str, Any] | None = None
+    attn_implementation: str | dict[str, Any] | None = None
+    output_hidden_states: bool | None = False
+    output_attentions: bool | None = False
+    return_dict: bool | None = True
     torchscript: bool = False
     tie_word_embeddings: bool = True
     tie_encoder_decoder: bool = False
@@ -90,7 +80,7 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
     add_cross_attention: bool = False
     cross_attention_hidden_size: int | None = None
     chunk_size_feed_forward: int = 0
-    pruned_heads: dict[int, list[int]] = {}
+    pruned_heads: dict[int, list[int]] = {}  # noqa: RUF012 - a field's default: every configuration gets its own
     use_bfloat16: bool = False
     tf_legacy_loss: bool = False
     finetuning_task: str | None = None
@@ -102,182 +92,124 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
     pad_token_id: int | None = None
     sep_token_id: int | None = None
     decoder_start_token_id: int | list[int] | None = None
+    if TYPE_CHECKING:  # arguments of every constructor that are stored otherwise
+        extra: dict[str, Any] = {}
+        num_labels: int = 2
+        id2label: dict[int, str] = {}
+        label2id: dict[str, int] = {}
 
     def __init__(self, *, extra: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        labels = {name: kwargs.pop(name, None) for name in LABEL_FIELDS}
-        annotated = self._annotated()
-        missing = [f.name for f in annotated.values() if f.required and f.name not in {**kwargs, **self.__dict__}]
-        if missing:
-            raise ConfigurationError(f"{type(self).__name__} needs a value for {', '.join(map(repr, missing))}.")
-        for name, field in annotated.items():
-            if name in kwargs:
-                setattr(self, name, kwargs.pop(name))
-            elif name not in self.__dict__:
-                setattr(self, name, field.fresh_default())
-        self._set_labels(**labels)
-        self._extra.update(extra or {})
-        self._take_rest(kwargs)
-        self.__dict__["_complete"] = True
+        self._making.receive(kwargs, extra)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Work out what follows from the fields; override it, and pass `**kwargs` on, the names that are no fields."""
+        self._making.rest = kwargs
 
     def validate(self) -> None:
         """Check what concerns several fields at once: override it, and raise ValueError with the reason."""
 
-    # Construction ----------------------------------------------------------------------------------------------
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._aliases = {**cls._aliases, **cls.__dict__.get("aliases", {}), **cls.__dict__.get("attribute_map", {})}
-        constructor = cls.__dict__.get("__init__")
-        if constructor and not takes_any_keyword(constructor):
-            raise TypeError(
-                f"{cls.__name__}.__init__ must end in **kwargs and pass them on, super().__init__(**kwargs): a saved "
-                "configuration has more fields than the ones it names itself."
-            )
-        for alias in cls._aliases:
-            if alias not in cls._schema() and not hasattr(cls, alias):
-                setattr(cls, alias, _alias_property(cls._aliases[alias]))
-        if taken := sorted(name for name in cls._own_fields() if callable(getattr(PretrainedConfig, name, None))):
-            raise TypeError(f"{cls.__name__} names a field like a method of every configuration: {', '.join(taken)}.")
-
-    @classmethod
-    def _resolve_aliases(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        resolved = dict(kwargs)
-        for alias, name in {"torch_dtype": "dtype", **cls._aliases}.items():
-            if alias in resolved and alias not in cls._schema():
-                if name in resolved and resolved[name] != resolved[alias]:
-                    raise ConfigurationError(f"{cls.__name__} was given both {alias!r} and {name!r}, which are one field.")
-                resolved[name] = resolved.pop(alias)
-        return resolved
-
-    def _take_rest(self, rest: dict[str, Any]) -> None:
-        """Keep what a file brought that no field is named after; in code, refuse it."""
-        rest = {name: value for name, value in rest.items() if name not in self._derived}
-        methods = [name for name in {**rest, **self._extra} if callable(getattr(type(self), name, None))]
-        if methods:
-            raise ConfigurationError(
-                f"{_place(self)}the key {methods[0]!r} is the name of a method of {type(self).__name__}, so it cannot "
-                "be read as a value. Rename it."
-            )
-        unknown = [name for name in rest if name not in GENERATION_FIELDS]
-        if unknown and _reading.get() is None:
-            raise UnknownFieldError(
-                "\n".join(f"{type(self).__name__} has no field {name!r}.{self._suggest(name)}" for name in unknown)
-                + " To carry a key of your own, pass extra={…}."
-            )
-        for name in unknown:
-            self._report(name)
-        self._extra.update(rest)
-
-    def _report(self, name: str) -> None:
-        """Say once that a file's unknown key looks like a misspelt field."""
-        near = [known for known in self._names() if edit_distance(name, known) == 1]
-        place = _reading.get() or ""
-        if near and (place, name) not in _reported:
-            _reported.add((place, name))
-            logger.warning("%s has the unknown key %r, kept as it is; is %r meant?", place, name, near[0])
-
-    def _finish(self) -> None:
-        """Check every field, then what the fields say together."""
-        if not self.__dict__.pop("_complete", False):
-            raise TypeError(f"{type(self).__name__}.__init__ must call super().__init__(**kwargs).")
-        faults = []
-        for name in self._schema().keys() & self.__dict__.keys():
-            try:
-                self.__dict__[name] = self._checked(name, self.__dict__[name])
-            except ValueError as fault:
-                faults.append(f"{name}: {fault}")
-        if faults:
-            raise ConfigurationError(f"{_place(self)}{type(self).__name__} cannot be made:{bullets(sorted(faults))}")
-        self.__dict__["_derived"] = {name: copy.deepcopy(self.__dict__[name]) for name in self._derived}
-        del self.__dict__["_constructing"]
-        try:
-            self.validate()
-        except ConfigurationError:
-            raise
-        except ValueError as error:
-            raise ConfigurationError(f"{_place(self)}{error}") from error
-
-    def _checked(self, name: str, value: Any) -> Any:
-        if name == "dtype" and value is not None:
-            value = str(value).removeprefix("torch.")
-        return self._schema()[name].check(value, _convert)
-
-    def _set_labels(self, num_labels: int | None, id2label: dict[Any, str] | None, label2id: dict[str, int] | None) -> None:
-        """Keep the three ways of saying which classes there are in step."""
-        if id2label is None and label2id is not None:
-            id2label = {index: label for label, index in label2id.items()}
-        if id2label is None:
-            id2label = {index: f"LABEL_{index}" for index in range(2 if num_labels is None else num_labels)}
-        id2label = {int(index): label for index, label in id2label.items()}
-        if num_labels is not None and num_labels != len(id2label):
-            raise ConfigurationError(
-                f"{_place(self)}num_labels is {num_labels}, but id2label names {len(id2label)} classes. Give one of the two."
-            )
-        inverse = {label: index for index, label in id2label.items()}
-        if label2id is not None and {k: int(v) for k, v in label2id.items()} != inverse and len(inverse) == len(id2label):
-            raise ConfigurationError(f"{_place(self)}label2id is not the inverse of id2label. Give one of the two.")
-        self.__dict__.update(id2label=id2label, label2id=inverse)
-
     # Attributes ------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def _checked(cls, name: str, value: Any) -> Any:
+        """Give a field's value as it is stored, or raise FaultError."""
+        if name == "dtype":
+            value = dtype_name(value)
+        elif name == "pruned_heads" and value is None:
+            value = {}
+        return cls._schema()[name].check(value, _convert)
+
     def __setattr__(self, name: str, value: Any) -> None:
+        name, value = self._canonical(name), own_copy(value)
         if name in LABEL_FIELDS:
-            self._set_labels(**{**dict.fromkeys(LABEL_FIELDS), name: value})
+            self._set_label(name, value)
+        elif name.startswith("_") or name == "model_type" or is_property(type(self), name):
+            object.__setattr__(self, name, value)
         elif name in self._schema():
-            if "_constructing" in self.__dict__:  # checked when all are there; a default list is not shared
-                self.__dict__[name] = copy.copy(value) if isinstance(value, list | dict | set) else value
-            else:
-                self.__dict__[name] = self._check_assignment(name, value)
-        elif name.startswith("_") or name in self._derived or isinstance(getattr(type(self), name, None), property):
-            object.__setattr__(self, name, value)
-        elif name in self._extra:
+            self.__dict__[name] = self._stored(name, value)
+        elif is_method(type(self), name):
+            raise UnknownFieldError(f"{name!r} is a method of {type(self).__name__}; choose another name.")
+        elif "_making" in self.__dict__ or name in self._derived:
+            self._derived.setdefault(name, False)
+            self.__dict__[name] = value
+        elif name in self._extra or name in GENERATION_FIELDS:
             self._extra[name] = value
-        elif "_constructing" in self.__dict__:
-            self._derived[name] = None
-            object.__setattr__(self, name, value)
-        elif name in GENERATION_FIELDS:
-            self._extra[name] = value
-        elif hasattr(type(self), name) and not callable(getattr(type(self), name)):
-            object.__setattr__(self, name, value)
         else:
             raise UnknownFieldError(f"{type(self).__name__} has no field {name!r}.{self._suggest(name)}")
 
-    def _check_assignment(self, name: str, value: Any) -> Any:
+    def _stored(self, name: str, value: Any) -> Any:
+        """Check an assignment; while the configuration is being made, only see that it shares no default."""
+        field = self._schema()[name]
+        if "_making" in self.__dict__:
+            self._making.defaulted.discard(name)
+            return field.fresh_default() if value is field.default else value
         try:
             return self._checked(name, value)
-        except ValueError as fault:
-            raise ConfigurationError(f"{type(self).__name__}.{name}: {fault}") from fault
+        except FaultError as failure:
+            raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from failure.__cause__
+
+    def _set_label(self, name: str, value: Any) -> None:
+        if name == "num_labels" and value == len(self.__dict__.get("id2label", ())):
+            return
+        if "_making" in self.__dict__:
+            self._making.set_labels(**{name: value})
+            return
+        try:
+            id2label, label2id = settle_labels(**{name: value})
+        except FaultError as failure:
+            raise failure.as_error(type(self).__name__) from failure.__cause__
+        self.__dict__.update(id2label=id2label, label2id=label2id)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         if name in self._extra:
             return self._extra[name]
+        if (field := self._canonical(name)) != name:
+            return getattr(self, field)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{self._suggest(name)}")
 
-    @property
-    def extra(self) -> dict[str, Any]:
-        """The keys that are carried without being fields, as they came."""
-        return dict(self._extra)
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._aliases, *self._extra]
+
+    def _suggest(self, name: str) -> str:
+        """Say what an unknown name was probably meant to be."""
+        if hasattr(type(self), name) and not is_property(type(self), name):
+            kind = type(getattr(type(self), name)).__name__
+            return f" It is an attribute of the class; annotate it there, {name}: {kind} = …, to make it a field."
+        return did_you_mean(name, {*self._names(), *self._extra, *self._derived} - {name})
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set several attributes, all of them or, where one is wrong, none."""
+        changed = self if "_making" in self.__dict__ else copy.deepcopy(self)
+        for name, value in config_dict.items():
+            setattr(changed, name, value)
+        self.__dict__.update(changed.__dict__)
+
+    if not TYPE_CHECKING:
+
+        @property
+        def extra(self) -> Mapping[str, Any]:
+            """The keys that are carried without being fields, as they came."""
+            return MappingProxyType(self._extra)
+
+        @property
+        def num_labels(self) -> int:
+            """How many classes there are: the length of `id2label`, which follows when this is set."""
+            return len(self.id2label)
 
     @property
-    def num_labels(self) -> int:
-        """How many classes there are: the length of `id2label`, which follows when this is set."""
-        return len(self.id2label)
-
-    @property
-    def torch_dtype(self) -> str | None:
-        """The older name of `dtype`."""
-        return self.dtype
-
-    @torch_dtype.setter
-    def torch_dtype(self, value: Any) -> None:
-        self.dtype = value
-
-    @property
-    def use_return_dict(self) -> bool:
+    def use_return_dict(self) -> bool | None:
         """Whether models return a `ModelOutput` unless told otherwise in the call."""
         return self.return_dict
+
+    @property
+    def _attn_implementation(self) -> Any:
+        return self.attn_implementation
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, value: Any) -> None:
+        self.attn_implementation = value
 
     @property
     def name_or_path(self) -> str:
@@ -295,125 +227,118 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
 
     @auto_map.setter
     def auto_map(self, value: dict[str, Any]) -> None:
-        self._kept["auto_map"] = dict(value)
-
-    # What the class declares -----------------------------------------------------------------------------------
-
-    @classmethod
-    def _schema(cls) -> dict[str, Field]:
-        """Every field by name, the class's own after those of all configurations."""
-        if "_schema_cache" not in cls.__dict__:
-            fields: dict[str, Field] = {}
-            for base in reversed(cls.__mro__):
-                if issubclass(base, PretrainedConfig):
-                    fields.update(_declared(base))
-            cls._schema_cache = {name: field for name, field in fields.items() if name not in LABEL_FIELDS}
-        return cls._schema_cache
-
-    @classmethod
-    def _annotated(cls) -> dict[str, Field]:
-        """The fields that the generated part of the constructor sets: those no hand-written constructor takes."""
-        if "_annotated_cache" not in cls.__dict__:
-            found: dict[str, Field] = {}
-            for base in reversed(cls.__mro__):
-                if issubclass(base, PretrainedConfig):
-                    found.update(annotated_fields(base))
-            cls._annotated_cache = found
-        return cls._annotated_cache
-
-    @classmethod
-    def _own_fields(cls) -> set[str]:
-        bases = [base for base in cls.__mro__ if issubclass(base, PretrainedConfig) and base is not PretrainedConfig]
-        return {name for base in bases for name in _declared(base)} - set(LABEL_FIELDS)
-
-    @classmethod
-    def _names(cls) -> set[str]:
-        return {*cls._schema(), *cls._aliases, *LABEL_FIELDS}
-
-    def _suggest(self, name: str) -> str:
-        return did_you_mean(name, {*self._names(), *self._extra, *self._derived})
+        self._kept["auto_map"] = dict(value or {})
 
     # Dictionaries and JSON -------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Give every field, label, extra and derived value as plain data that JSON can hold."""
-        values = {name: self.__dict__[name] for name in self._schema() if name in self.__dict__}
-        values |= {name: self.__dict__[name] for name in self._derived if _is_plain(self.__dict__.get(name))}
-        values |= {"id2label": self.id2label, "label2id": self.label2id, **self._extra, **self._kept}
-        values |= {"model_type": type(self).model_type, "maquette_version": __version__}
-        return {name: _plain(value, name) for name, value in values.items()}
+        """Give every field, label, extra and derived value as plain data that JSON can hold.
+
+        Raises:
+            SaveError: naming a value that JSON cannot hold.
+        """
+        return self._plain(_saved)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """Give what is written to files: the class's own fields, and the common ones that differ from their default."""
-        own, full, common = self._own_fields(), self.to_dict(), PretrainedConfig().to_dict()
-        if full["id2label"] == common["id2label"]:
-            full.pop("id2label"), full.pop("label2id")
-        if not type(self).model_type:
-            full.pop("model_type")
-        return {name: value for name, value in full.items() if name in own or name not in common or value != common[name]} | {
-            "maquette_version": __version__
-        }
+        return self._differing(self.to_dict())
 
     def to_json_string(self, *, use_diff: bool = True) -> str:
         """Give the text of `config.json`: sorted, indented by two; with `use_diff=False`, every common field too."""
-        return to_json(self.to_diff_dict() if use_diff else self.to_dict())
+        return to_json(encode_floats(self.to_diff_dict() if use_diff else self.to_dict()))
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], *, use_diff: bool = True) -> None:
         """Write the text of `config.json` to a file of any name."""
         path = Path(json_file_path)
+        if path.is_dir():
+            raise SaveError(f"Cannot write to {str(path)!r}: it is a folder. Give a file, or use save_pretrained.")
         with Transaction(path.parent) as transaction:
-            transaction.write(path.name, self.to_json_string(use_diff=use_diff))
+            transaction.write(path.name, self._verified(self.to_json_string(use_diff=use_diff)))
+
+    def _plain(self, other: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """Give all values as plain data, and what is none as `other` has it."""
+        schema, derived = self._schema(), self._derived.items()
+        names = [name for name in schema if name in self.__dict__ or is_property(type(self), name)]
+        names += [
+            name for name, given in derived if name in self.__dict__ and (given or _is_plain(self.__dict__[name]))
+        ]
+        values = {name: getattr(self, name) for name in (*names, "id2label", "label2id", "model_type")}
+        kept = {name: value for name, value in self._kept.items() if value}
+        values |= {**self._extra, **kept, "maquette_version": __version__}
+        return {name: to_plain(value, name, other) for name, value in values.items()}
+
+    def _differing(self, full: dict[str, Any]) -> dict[str, Any]:
+        """Leave out common fields that read back as they are without being written."""
+        common, bare = PretrainedConfig._bare_values(), self._bare_values()
+        own = {*self._own_fields(), "maquette_version"}
+        if self._label_defaults or self._whole_schema().labels:
+            own |= {"id2label", "label2id"}
+        usual = {n for n, v in full.items() if n in common and v == common[n] and v == bare.get(n, v)}
+        return {n: v for n, v in full.items() if n in own or n not in {*usual, "_name_or_path", "_commit_hash"}}
+
+    @classmethod
+    def _bare_values(cls) -> dict[str, Any]:
+        """Give the values of a configuration made without arguments, if it can be: constructors set common fields."""
+        if "_bare_cache" not in vars(cls):
+            cls._bare_cache = {}
+            with contextlib.suppress(Exception), reading(""):
+                cls._bare_cache = cls().to_dict()
+        return cls._bare_cache
+
+    def _content(self) -> dict[str, Any]:
+        """Give what makes two configurations equal."""
+        content: dict[str, Any] = encode_floats(self._plain(_compared))
+        return {name: value for name, value in content.items() if name not in BOOKKEEPING}
+
+    @staticmethod
+    def _same(one: Any, other: Any) -> bool:
+        return bool(to_plain(one, "", _shown) == to_plain(other, "", _shown))
+
+    def diff(self, other: "PretrainedConfig") -> dict[str, tuple[Any, Any]]:
+        """Give the fields in which two configurations differ, as `{name: (mine, theirs)}`; None stands for absent."""
+        mine, theirs = self._content(), other._content()
+        return {
+            name: (mine.get(name), theirs.get(name))
+            for name in sorted({*mine, *theirs})
+            if name not in mine or name not in theirs or mine[name] != theirs[name]
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PretrainedConfig) and type(self) is type(other) and not self.diff(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {to_json(encode_floats(self._differing(self._plain(_shown)))).rstrip()}"
+
+    # Reading ---------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any) -> Any:
         """Make a configuration from what a file holds: unknown keys are kept, `overrides` are checked as code is."""
-        return cls._read(dict(config_dict), overrides, "the given dictionary", return_unused_kwargs)
+        return cls._read(config_dict, overrides, "the given dictionary", return_unused_kwargs)
 
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
         """Make a configuration from a JSON file of any name."""
-        config: Self = cls._read(read_json(Path(json_file)), {}, str(json_file), False)
+        path = Path(json_file)
+        if not path.is_file():
+            near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise MissingFileError(f"There is no file {str(path)!r}.{did_you_mean(path.name, near)}")
+        config: Self = cls._read(read_json(path), {}, str(path), False)
         return config
 
     @classmethod
     def _read(cls, content: dict[str, Any], overrides: dict[str, Any], place: str, return_unused: bool) -> Any:
-        kept = {name: content.pop(name) for name in BOOKKEEPING if name in content}
-        cls._check_model_type(kept.pop("model_type", cls.model_type), place)
-        kept.pop("maquette_version", None)
-        known = {*cls._names(), *content, *GENERATION_FIELDS, "torch_dtype", "extra"}
-        unused = {name: value for name, value in overrides.items() if name not in known}
+        config, unused = rebuild(cls, content, overrides, place)
         if unused and not return_unused:
-            raise UnknownFieldError(
-                "\n".join(f"{cls.__name__} has no field {name!r}.{did_you_mean(name, known)}" for name in unused)
-            )
-        used = {name: value for name, value in overrides.items() if name in known}
-        with _while_reading(place):
-            config = cls._rebuild(content, used)
-        config._kept.update(kept)
+            names = {*cls._names(), *content}
+            faults = (f"{cls.__name__} has no field {name!r}.{did_you_mean(name, names)}" for name in unused)
+            raise UnknownFieldError("\n".join(faults))
         return (config, unused) if return_unused else config
-
-    @classmethod
-    def _rebuild(cls, content: dict[str, Any], overrides: dict[str, Any]) -> Self:
-        """Construct from a file's content; what the constructor derives follows the overrides, later edits persist."""
-        config = cls(**content)
-        edited = {name: content[name] for name in config._derived if name in content and content[name] != config.__dict__[name]}
-        if overrides:
-            relabelled = LABEL_FIELDS if overrides.keys() & set(LABEL_FIELDS) else ()
-            kept = {name: value for name, value in cls._resolve_aliases(content).items() if name not in relabelled}
-            config = cls(**{**kept, **cls._resolve_aliases(overrides)})
-        for name, value in edited.items():
-            setattr(config, name, value)
-        return config
-
-    @classmethod
-    def _check_model_type(cls, found: Any, place: str) -> None:
-        if not isinstance(found, str):
-            raise ConfigurationError(f"{place}: model_type must be a text such as {cls.model_type!r}, not {found!r}.")
-        if cls.model_type and found != cls.model_type and (place, found) not in _reported:
-            _reported.add((place, found))
-            logger.warning("%s is of model type %r, read as %s (%r).", place, found, cls.__name__, cls.model_type)
-
-    # Files -----------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -448,11 +373,15 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
         return cls._read(content, overrides, place, return_unused_kwargs)
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> tuple[dict[str, Any], Any]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the file's content without making a configuration; gives it with the keywords that were not used."""
         options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
         with open_source(pretrained_model_name_or_path, **options) as source:
             return read_config_file(source)[0], kwargs
+
+    # Writing ---------------------------------------------------------------------------------------------------
 
     def _write_to(self, transaction: Transaction) -> None:
         from maquette.travel import pack_code
@@ -463,124 +392,94 @@ class PretrainedConfig(PretrainedMixin, metaclass=ConfigMeta):
 
     def _write_file(self, transaction: Transaction) -> None:
         """Stage `config.json`, having seen that it reads back as what it is."""
-        content = self.to_diff_dict()
-        content.pop("_name_or_path", None)
-        again = type(self).from_dict(content)
+        transaction.write("config.json", self._verified(self.to_json_string()))
+
+    def _verified(self, text: str) -> str:
+        """Give the text of a file back, having seen that it reads back as this configuration."""
+        self._refuse_lost()
+        name = type(self).__name__
+        try:
+            again = self._read(json.loads(text), {}, "", False)
+        except ConfigurationError as error:
+            raise SaveError(f"{name} could not be read back: {error}") from error
         if again != self:
-            lost = ", ".join(sorted(again.diff(self)))
             raise SaveError(
-                f"{type(self).__name__} would not read back as it is: {lost} would change. Store every argument of "
-                "__init__ under its own name (self.dim = dim) and pass **kwargs on."
+                f"{name} would not read back as it is: {', '.join(sorted(again.diff(self)))} would change. Have "
+                "__init__ store what it is given, and declare the types of what JSON has no word for (a nested "
+                "configuration, a dictionary whose keys are numbers)."
             )
-        transaction.write("config.json", to_json(content))
+        return text
 
-    # Comparison ------------------------------------------------------------------------------------------------
-
-    def diff(self, other: "PretrainedConfig") -> dict[str, tuple[Any, Any]]:
-        """Give the fields in which two configurations differ, as `{name: (mine, theirs)}`; None stands for absent."""
-        mine, theirs = self._content(), other._content()
-        return {
-            name: (mine.get(name), theirs.get(name))
-            for name in sorted({*mine, *theirs})
-            if name not in mine or name not in theirs or mine[name] != theirs[name]
-        }
-
-    def _content(self) -> dict[str, Any]:
-        return {name: value for name, value in self.to_dict().items() if name not in BOOKKEEPING[2:]}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PretrainedConfig) and type(self) is type(other) and self._content() == other._content()
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string().rstrip()}"
+    def _refuse_lost(self) -> None:
+        if self._lost:
+            first = self._lost[0]
+            raise SaveError(
+                f"{type(self).__name__}.__init__ takes {', '.join(self._lost)} and does not keep what it got. Store "
+                f"every argument under its own name (self.{first} = {first}), or pass it to super().__init__."
+            )
 
 
 def read_config_file(source: Source) -> tuple[dict[str, Any], str]:
     """Read the configuration file of a source; gives its content and its name for messages."""
     path = require(source, source.config_name)
-    place = f"{source.label}/{source.config_name}" if path.name in source.names() and not _names_file(source) else source.label
+    is_file = Path(source.label).name == source.config_name
+    place = source.label if is_file else f"{source.label}/{source.config_name}"
     return read_json(path, label=place), place
 
 
-def _names_file(source: Source) -> bool:
-    return source.label.endswith(source.config_name)
-
-
-def _declared(cls: type) -> dict[str, Field]:
-    """Read what one class adds: its annotated attributes, and the arguments of its own constructor."""
-    constructor = cls.__dict__.get("__init__")
-    by_hand = signature_fields(constructor) if constructor and cls is not PretrainedConfig else {}
-    return {**annotated_fields(cls), **by_hand}
-
-
-def _alias_property(name: str) -> property:
-    return property(
-        lambda self: getattr(self, name),
-        lambda self, value: setattr(self, name, value),
-        doc=f"Another name for `{name}`.",
-    )
-
-
-@contextlib.contextmanager
-def _while_reading(place: str) -> Iterator[None]:
-    token = _reading.set(place)
-    try:
-        yield
-    finally:
-        _reading.reset(token)
-
-
-def _place(config: PretrainedConfig) -> str:
-    return f"{place}: " if (place := _reading.get()) else ""
-
-
-def _convert(kind: type, value: Any) -> Any:
-    """Turn a file's dictionary into the nested configuration that a field declares."""
-    if isinstance(kind, type) and issubclass(kind, PretrainedConfig) and isinstance(value, dict):
-        if kind is PretrainedConfig and "model_type" in value:
-            from maquette.registry import config_class_for
-
-            kind = config_class_for(value["model_type"])
-        return kind.from_dict(value)
-    if isinstance(value, kind):
+def _convert(kind: Any, value: Any) -> Any:
+    """Turn a dictionary into the nested configuration that a field declares, a text into the path."""
+    declared, found = ((cls.__module__, cls.__qualname__) for cls in (kind, type(value)))
+    if isinstance(value, kind) or declared == found:  # by its name too: a notebook's cell may have run again
         return value
+    if issubclass(kind, PretrainedConfig) and isinstance(value, dict):
+        return Construction(_nested_class(kind, value.get("model_type")), value).run()
+    if issubclass(kind, os.PathLike) and isinstance(value, str):
+        return kind(value)
     raise ValueError(f"Expected {kind.__name__}, got {type(value).__name__}")
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Turn a field's value into what JSON can hold, or say which field cannot be saved."""
-    if value is None or isinstance(value, SCALAR_TYPES):
-        return value
-    if isinstance(value, PretrainedConfig):
-        return {key: item for key, item in value.to_diff_dict().items() if key != "maquette_version"}
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else _plain_key(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, name) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(_plain(item, name) for item in value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if type(value).__module__ == "torch" and type(value).__name__ in {"dtype", "device"}:
-        return str(value).removeprefix("torch.")
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a numpy scalar
-        return value.item()
-    raise SaveError(f"{name!r} is a {type(value).__name__}, which JSON cannot hold; store numbers, texts, lists or dictionaries.")
+def _nested_class(kind: type[PretrainedConfig], model_type: Any) -> Any:
+    """Pick the class of a nested configuration: the declared one, or the one of its model type that derives from it."""
+    if not isinstance(model_type, str) or model_type in ("", kind.model_type):
+        return kind
+    from maquette.registry import config_class_for
+
+    try:
+        found = config_class_for(model_type)
+    except UnknownNameError:
+        if kind is PretrainedConfig:
+            raise
+        return kind
+    return found if issubclass(found, kind) else kind
 
 
-def _plain_key(key: Any) -> Any:
-    return key if isinstance(key, int) else str(key)
+def _saved(value: Any, name: str) -> Any:
+    if not isinstance(value, PretrainedConfig):
+        return refuse(value, name)
+    value._refuse_lost()
+    return {key: item for key, item in value.to_diff_dict().items() if key != "maquette_version"}
+
+
+def _shown(value: Any, name: str) -> Any:
+    if not isinstance(value, PretrainedConfig):
+        return repr(value)
+    full = value._plain(_shown)
+    return {key: item for key, item in value._differing(full).items() if key != "maquette_version"}
+
+
+def _compared(value: Any, name: str) -> Any:
+    if not isinstance(value, PretrainedConfig):
+        return repr(value)
+    return {"class": type(value).__qualname__, **value._content()}
 
 
 def _is_plain(value: Any) -> bool:
     try:
-        _plain(value, "")
+        to_plain(value, "", _saved)
     except SaveError:
         return False
     return True
 
 
-SCALAR_TYPES = (bool, int, float, str)
 PreTrainedConfig = PretrainedConfig

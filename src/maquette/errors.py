@@ -8,6 +8,8 @@
     ├── MissingFileError (OSError)              a file, folder, repository or revision is not there
     ├── UnsafePathError (ValueError)            a name that would leave its folder
     ├── CheckpointError (RuntimeError)          weights and model do not fit
+    ├── InputError (ValueError, TypeError)      a text, id or option that cannot be tokenized, padded or decoded
+    ├── MissingPackageError (ImportError)       a framework that was asked for and is not installed
     ├── SaveError (ValueError)                  nothing was written, and this is why
     ├── UntrustedCodeError (ValueError)         a folder brings code that the caller did not approve
     └── RemoteCodeError (ImportError)           approved code that cannot be imported, or code that cannot be saved
@@ -48,6 +50,14 @@ class UnsafePathError(MaquetteError, ValueError):
 
 class CheckpointError(MaquetteError, RuntimeError):
     """Weights that do not fit the model; the message lists every key."""
+
+
+class InputError(MaquetteError, ValueError, TypeError):
+    """Something to be tokenized, padded or decoded that cannot be; the message says which item it is."""
+
+
+class MissingPackageError(MaquetteError, ImportError):
+    """A framework that was asked for and is not installed."""
 
 
 class SaveError(MaquetteError, ValueError):

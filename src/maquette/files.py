@@ -5,18 +5,35 @@ configuration and its weights are never of two different commits.
 """
 
 import contextlib
+import functools
+import itertools
 import logging
 import os
-from collections.abc import Iterator
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from maquette.errors import MissingFileError, UnsafePathError, did_you_mean
-from maquette.transaction import JOURNAL, STAGING_PREFIX, Journal, contained, locked
+from maquette.errors import MissingFileError, did_you_mean
+from maquette.transaction import JOURNAL, Journal, contained, locked
 
 logger = logging.getLogger(__name__)
 
 CONFIG_NAME = "config.json"
+SOURCE_OPTIONS = frozenset({"revision", "subfolder", "cache_dir", "force_download", "local_files_only", "token"})
+HUB_SECONDS = 10.0  # how long to wait for the Hub's answer before the cache is looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """How the Hub is asked: the same for every repository that one load reads."""
+
+    cache_dir: str | os.PathLike[str] | None = None
+    force_download: bool = False
+    local_files_only: bool = False
+    token: str | bool | None = field(default=None, repr=False)
 
 
 class Source(Protocol):
@@ -30,6 +47,8 @@ class Source(Protocol):
     """The Hub's commit id of every file, None for a local folder."""
     config_name: str
     """The configuration's file name: the file itself, where the user named a file."""
+    note: str
+    """What a user should know when a file is missing, as the end of a message."""
 
     def names(self) -> list[str]:
         """List every file, as sorted relative paths with `/`."""
@@ -40,6 +59,12 @@ class Source(Protocol):
     def refer(self, name: str) -> Path:
         """Give a local path for a name that was read *from a file*: it may not lead out of the source."""
 
+    def total_size(self, names: Iterable[str]) -> int:
+        """Count the bytes of files that are there, without fetching them."""
+
+    def repository(self, repo_id: str) -> "Source":
+        """Open a repository that a file of this source names, with the options this source was opened with."""
+
 
 def require(source: Source, name: str) -> Path:
     """Get the file `name` of the source, or say what there is instead."""
@@ -48,10 +73,14 @@ def require(source: Source, name: str) -> Path:
         names = source.names()
         there = ", ".join(repr(other) for other in names[:12]) + (", …" if len(names) > 12 else "")
         raise MissingFileError(
-            f"{source.label!r} has no file {name!r}.{did_you_mean(name, names)} "
+            f"{source.label!r} has no file {name!r}.{did_you_mean(name, names[:1000])} "
             + (f"It holds: {there}." if names else "It holds no files at all.")
+            + source.note
         )
     return path
+
+
+# A folder ----------------------------------------------------------------------------------------------------------
 
 
 class LocalFolder:
@@ -59,114 +88,266 @@ class LocalFolder:
 
     commit: str | None = None
 
-    def __init__(self, folder: Path, *, label: str, config_name: str = CONFIG_NAME) -> None:
-        self.folder, self.label, self.config_name = folder, label, config_name
+    def __init__(
+        self, folder: Path, *, label: str, config_name: str = CONFIG_NAME, hub: HubOptions | None = None
+    ) -> None:
+        self.folder, self.label, self.config_name, self.hub = folder, label, config_name, hub or HubOptions()
         self.identity = str(folder.resolve())
+        self.note = "" if _looks_like_path(label) else " (This is the local folder; it comes before the Hub.)"
         self.journal = Journal.read(folder)
 
-    def names(self) -> list[str]:
-        found = {path.relative_to(self.folder).as_posix() for path in self._walk()}
+    @functools.cached_property
+    def _names(self) -> list[str]:
+        found = set(_walk(self.folder))
         if self.journal:
             found = found - set(self.journal.removed) | set(self.journal.files)
         return sorted(found - {JOURNAL})
 
-    def _walk(self) -> Iterator[Path]:
-        for root, folders, files in os.walk(self.folder):
-            folders[:] = [name for name in folders if not name.startswith(STAGING_PREFIX)]
-            yield from (Path(root, name) for name in files)
+    def names(self) -> list[str]:
+        return list(self._names)
 
     def find(self, name: str) -> Path | None:
         path = self.journal.locate(self.folder, name) if self.journal else self.folder / name
-        return path if path is not None and path.is_file() else None
+        return path if path is not None and os.path.isfile(path) else None
 
     def refer(self, name: str) -> Path:
         contained(self.folder, name)
-        return require(self, name)
+        path = require(self, name)
+        contained(self.folder, path.relative_to(self.folder).as_posix())  # a staged file could be a link
+        return path
+
+    def total_size(self, names: Iterable[str]) -> int:
+        return sum(path.stat().st_size for name in names if (path := self.find(name)))
+
+    def repository(self, repo_id: str) -> Source:
+        return HubRepository(repo_id, hub=self.hub)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """List the files below a folder, without what is never part of a save: hidden folders, caches, environments."""
+    waiting = [""]
+    while waiting:
+        place = waiting.pop()
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError), os.scandir(folder / place) as found:  # what may not be read holds nothing
+            entries = list(found)
+        if place and any(entry.name == "pyvenv.cfg" for entry in entries):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith(".") and entry.name != "__pycache__":
+                    waiting.append(f"{place}{entry.name}/")
+            elif entry.is_file():
+                yield place + entry.name
+
+
+# The Hub -----------------------------------------------------------------------------------------------------------
 
 
 class HubRepository:
     """A model repository of the Hub at one commit, through huggingface_hub and its cache."""
 
-    def __init__(self, repo_id: str, *, revision: str | None, subfolder: str, options: dict[str, Any]) -> None:
-        self.label = self.identity = repo_id
-        self.config_name = CONFIG_NAME
-        self.subfolder = subfolder.strip("/")
-        self.local_only = bool(options.pop("local_files_only", False)) or _hub_offline()
-        self.options = options
-        self.commit: str | None
-        self.commit, self._names = self._resolve(revision or "main")
+    config_name = CONFIG_NAME
 
-    def _resolve(self, revision: str) -> tuple[str, list[str] | None]:
+    def __init__(
+        self, repo_id: str, *, revision: str | None = None, subfolder: str = "", hub: HubOptions | None = None
+    ) -> None:
+        from huggingface_hub import constants
+
+        _check_name(repo_id)
+        self.label, self.revision, self.hub = repo_id, revision or "main", hub or HubOptions()
+        self.subfolder = subfolder.strip("/")
+        self.identity = f"{repo_id}:{self.subfolder}" if self.subfolder else repo_id
+        self.note = ""
+        self.commit: str | None = None
+        self._listed: list[str] | None = None  # what the Hub says there is; None where only the cache counts
+        self._fetched: dict[str, Path] = {}
+        offline = self.hub.local_files_only or constants.HF_HUB_OFFLINE
+        if offline and self.hub.force_download:
+            raise ValueError("force_download=True needs the Hub, which local_files_only or HF_HUB_OFFLINE rules out.")
+        if offline:
+            self._use_cache("no connection may be opened: local_files_only or HF_HUB_OFFLINE is set")
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
         """Ask the Hub for the commit and its files; where it cannot be reached, take what the cache holds."""
-        if self.local_only:
-            if commit := self._cached_commit(revision):
-                return commit, None
-            raise MissingFileError(
-                f"{self.label!r} (revision {revision!r}) is not in the cache, and no connection may be opened "
-                "(local_files_only or HF_HUB_OFFLINE is set). Load it once online, or give a local folder."
-            )
         from huggingface_hub import HfApi
 
         try:
-            info = HfApi(token=self.options.get("token")).model_info(self.label, revision=revision, timeout=10)
-            return str(info.sha), [file.rfilename for file in info.siblings or ()]
-        except Exception as error:
-            if not _is_network_error(error):
-                raise _explain(self.label, revision, error) from error
-            if commit := self._cached_commit(revision):
-                logger.warning("The Hub could not be reached (%s); using the cached %s.", _one_line(error), self.label)
-                return commit, None
-            raise MissingFileError(
-                f"The Hub could not be reached for {self.label!r} ({_one_line(error)}), and revision {revision!r} of "
-                "it is not in the cache."
-            ) from error
+            with _explaining(self.label, self.revision):
+                info = HfApi(token=self.hub.token).model_info(self.label, revision=self.revision, timeout=HUB_SECONDS)
+        except MissingFileError as error:
+            if self.hub.force_download or not _is_unreachable(error.__cause__):
+                raise
+            self._use_cache(f"the Hub could not be reached: {_one_line(error.__cause__ or error)}", error)
+            logger.warning("%s is read from the cache: %s", self.label, error)
+        else:
+            self.commit, self._listed = str(info.sha), [file.rfilename for file in info.siblings or ()]
 
-    def _cached_commit(self, revision: str) -> str | None:
-        folder = self._cache_folder()
-        if (reference := folder / "refs" / revision).is_file():
-            return reference.read_text(encoding="utf-8").strip()
-        return revision if (folder / "snapshots" / revision).is_dir() else None
+    def _use_cache(self, reason: str, error: Exception | None = None) -> None:
+        """Take the commit that the cache knows under the revision; no connection is opened from here on."""
+        self.commit = self._cached_commit()
+        if self.commit is None:
+            raise MissingFileError(
+                f"{self.label!r} is no local folder, its revision {self.revision!r} is not in the cache, and {reason}."
+                f"{_similar_folders(self.label)} Load it once online, or give a local folder."
+            ) from error
+        self.note = f" Only the cache was looked at, which may hold a part of the repository ({reason})."
+
+    def _cached_commit(self) -> str | None:
+        """Find the commit of a branch, a tag, or a commit id or its beginning among the cached ones."""
+        cache = self._cache_folder()
+        reference = cache / "refs" / self.revision
+        known = [path.name for path in (cache / "snapshots").glob("*") if path.is_dir()]
+        wanted = reference.read_text(encoding="utf-8").strip() if reference.is_file() else self.revision
+        matches = [commit for commit in known if commit == wanted or (len(wanted) >= 7 and commit.startswith(wanted))]
+        return matches[0] if len(matches) == 1 else None
 
     def _cache_folder(self) -> Path:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
-        root = self.options.get("cache_dir") or constants.HF_HUB_CACHE
-        return Path(root) / repo_folder_name(repo_id=self.label, repo_type="model")
+        root = self.hub.cache_dir or constants.HF_HUB_CACHE
+        return Path(root).expanduser() / repo_folder_name(repo_id=self.label, repo_type="model")
+
+    @property
+    def _snapshot(self) -> Path:
+        return self._cache_folder() / "snapshots" / str(self.commit) / self.subfolder
+
+    @functools.cached_property
+    def _names(self) -> dict[str, None]:
+        if self._listed is None:
+            return dict.fromkeys(sorted(_walk(self._snapshot)))
+        prefix = f"{self.subfolder}/" if self.subfolder else ""
+        return dict.fromkeys(sorted(name.removeprefix(prefix) for name in self._listed if name.startswith(prefix)))
 
     def names(self) -> list[str]:
-        if self._names is None:
-            snapshot = self._cache_folder() / "snapshots" / str(self.commit)
-            self._names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
-        prefix = f"{self.subfolder}/" if self.subfolder else ""
-        return sorted(name.removeprefix(prefix) for name in self._names if name.startswith(prefix))
+        return list(self._names)
 
     def find(self, name: str) -> Path | None:
-        if name not in self.names():
+        if name not in self._names:
             return None
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        if name not in self._fetched:
+            self._fetched[name] = self._snapshot / name if self._listed is None else self._download(name)
+        return self._fetched[name]
 
-        try:
-            return Path(
-                hf_hub_download(
-                    self.label,
-                    name,
-                    subfolder=self.subfolder or None,
-                    revision=self.commit,
-                    local_files_only=self._names is None or self.local_only,
-                    **self.options,
-                )
+    def _download(self, name: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        with _explaining(self.label, str(self.commit), name):
+            path = hf_hub_download(
+                self.label,
+                name,
+                subfolder=self.subfolder or None,
+                revision=self.commit,
+                cache_dir=self._cache_folder().parent,
+                force_download=self.hub.force_download,
+                token=self.hub.token,
             )
-        except LocalEntryNotFoundError as error:
-            raise MissingFileError(f"{name!r} of {self.label!r} could not be fetched: {_one_line(error)}.") from error
+        self._note_revision()
+        return Path(path)
+
+    def _note_revision(self) -> None:
+        """Have the cache know which commit the revision was, so that the same load works offline."""
+        reference = self._cache_folder() / "refs" / self.revision
+        if self.revision == self.commit or ".." in Path(self.revision).parts:
+            return
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            if reference.is_file() and reference.read_text(encoding="utf-8").strip() == self.commit:
+                return
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            staged = reference.with_name(f"{reference.name}.{uuid.uuid4().hex}.tmp")
+            staged.write_text(str(self.commit), encoding="utf-8")
+            os.replace(staged, reference)
 
     def refer(self, name: str) -> Path:
-        if "\\" in name or name.startswith("/") or {"", ".", ".."} & set(name.split("/")):
-            raise UnsafePathError(
-                f"The file name {name!r} is refused: it must stay inside the repository {self.label!r}."
-            )
-        return require(self, name)
+        contained(self._snapshot, name)
+        path = require(self, name)
+        contained(self._snapshot, name)  # whether it is a link is known once it was fetched
+        return path
+
+    def total_size(self, names: Iterable[str]) -> int:
+        from huggingface_hub import HfApi
+
+        paths = {f"{self.subfolder}/{name}".lstrip("/"): self._snapshot / name for name in names}
+        absent = [name for name, path in paths.items() if not path.is_file()]
+        size = sum(path.stat().st_size for path in paths.values() if path.is_file())
+        if absent and self._listed is not None:
+            with _explaining(self.label, str(self.commit)):
+                found = HfApi(token=self.hub.token).get_paths_info(self.label, absent, revision=self.commit)
+            size += sum(getattr(file, "size", 0) for file in found)
+        return size
+
+    def repository(self, repo_id: str) -> Source:
+        return HubRepository(repo_id, hub=self.hub)
+
+
+def _check_name(repo_id: str) -> None:
+    """Refuse what cannot be a repository's name before anything is looked up under it."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise _not_found(repo_id) from error
+
+
+@contextlib.contextmanager
+def _explaining(label: str, revision: str, name: str = "") -> Iterator[None]:
+    """Turn what goes wrong between here and the Hub into one sentence that says which of all things it is."""
+    try:
+        yield
+    except Exception as error:
+        if _is_unreachable(error):
+            what = f"{name!r} of {label!r}" if name else repr(label)
+            raise MissingFileError(f"The Hub could not be reached for {what}: {_one_line(error)}.") from error
+        if explained := _explained(label, revision, error):
+            raise explained from error
+        raise
+
+
+def _explained(label: str, revision: str, error: Exception) -> MissingFileError | None:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return MissingFileError(f"{label!r} is gated: ask for access on its page, then pass `token=` or log in.")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return MissingFileError(f"{label!r} on the Hub has no revision {revision!r}.")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return _not_found(label)
+    if isinstance(error, errors.LocalTokenNotFoundError):
+        return MissingFileError(f"{label!r} was asked for with token=True, but nobody is logged in to the Hub here.")
+    if isinstance(error, errors.HfHubHTTPError):
+        return MissingFileError(f"The Hub refused {label!r}: {_one_line(error)}.")
+    return None
+
+
+def _not_found(label: str) -> MissingFileError:
+    return MissingFileError(
+        f"{label!r} is neither a local folder nor a repository on the Hub that you may see.{_similar_folders(label)} "
+        "For a private repository, pass `token=` or log in."
+    )
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Tell a Hub that cannot be reached, or is out of order or overrun, from one that answers no."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if (response := getattr(error, "response", None)) is not None:
+        return bool(response.status_code >= 500 or response.status_code == 429)
+    # huggingface_hub speaks through httpx, httpx2 or requests, by its version
+    return isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError) or any(
+        base.__module__.partition(".")[0] in {"httpx", "httpx2", "requests"} for base in type(error).__mro__
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+# Which of them the user named --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -174,7 +355,7 @@ def open_source(
     name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
-    subfolder: str = "",
+    subfolder: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
@@ -185,74 +366,78 @@ def open_source(
     A local folder or file comes first; anything else that can be a repository's name is asked of the Hub.
 
     Raises:
-        MissingFileError: no such folder, file, repository or revision; the message says which.
+        MissingFileError: no such folder, file, repository or revision, or no access; the message says which.
     """
-    path = Path(name_or_path).expanduser()
     label = os.fspath(name_or_path)
-    if path.is_file():
-        yield LocalFolder(path.parent, label=label, config_name=path.name)
-    elif path.is_dir():
-        if subfolder and not (path / subfolder).is_dir():
-            raise MissingFileError(f"The folder {label!r} has no sub-folder {subfolder!r}.")
-        with locked(path / subfolder, shared=True):
-            yield LocalFolder(path / subfolder, label=label)
-    elif _looks_like_path(label):
-        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise MissingFileError(f"There is no file or folder {label!r}.{did_you_mean(path.name, near)}")
+    hub = HubOptions(cache_dir=cache_dir, force_download=force_download, local_files_only=local_files_only, token=token)
+    path = _expanded(label)
+    if os.path.isdir(path):
+        folder = _subfolder(path, subfolder, label)
+        with locked(folder, shared=True):
+            yield LocalFolder(folder, label=label, hub=hub)
+    elif os.path.isfile(path):
+        with locked(path.parent, shared=True):
+            yield LocalFolder(path.parent, label=label, config_name=path.name, hub=hub)
+    elif isinstance(name_or_path, os.PathLike) or _looks_like_path(label) or os.path.lexists(path):
+        raise MissingFileError(_no_such_path(label, path))
     else:
-        options = {"cache_dir": cache_dir, "force_download": force_download, "token": token}
-        yield HubRepository(
-            label, revision=revision, subfolder=subfolder, options={**options, "local_files_only": local_files_only}
+        yield HubRepository(label, revision=revision, subfolder=subfolder or "", hub=hub)
+
+
+def _expanded(label: str) -> Path:
+    if not isinstance(label, str):
+        raise TypeError(f"A name or path is a text, not {label!r}.")
+    if not label.strip():
+        raise MissingFileError(f"{label!r} names no folder, file or repository. For the folder you are in, pass '.'.")
+    try:
+        return Path(label).expanduser()
+    except RuntimeError as error:  # "~nobody"
+        raise MissingFileError(f"There is no file or folder {label!r}: {_one_line(error)}.") from error
+
+
+def _subfolder(path: Path, subfolder: str | None, label: str) -> Path:
+    folder = path / (subfolder or "")
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"The folder {label!r} has no sub-folder {subfolder!r}.{did_you_mean(str(subfolder), _entries(path))}"
         )
-
-
-SOURCE_OPTIONS = frozenset({"revision", "subfolder", "cache_dir", "force_download", "local_files_only", "token"})
+    return folder
 
 
 def _looks_like_path(label: str) -> bool:
+    """Tell what can only be meant as a path, so that a mistyped one is not asked of the Hub."""
     return (
         label.count("/") > 1
         or label.startswith((".", "/", "~"))
+        or label.endswith(("/", ".json", ".txt", ".safetensors"))
         or "\\" in label
-        or label.endswith((".json", ".txt", ".safetensors"))
-        or not label
+        or re.match("[A-Za-z]:", label) is not None
     )
 
 
-def _hub_offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def _explain(label: str, revision: str, error: Exception) -> Exception:
-    """Turn the Hub's answer into one sentence that says which of name, revision and access is wrong."""
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        return MissingFileError(f"{label!r} is gated: ask for access on its page, then pass `token=` or log in.")
-    if isinstance(error, RevisionNotFoundError):
-        return MissingFileError(f"{label!r} on the Hub has no revision {revision!r}.")
-    if isinstance(error, RepositoryNotFoundError | HFValidationError):
-        here = did_you_mean(label, [entry.name for entry in Path().iterdir() if entry.is_dir()])
-        return MissingFileError(
-            f"{label!r} is neither a local folder nor a repository on the Hub that you may see.{here} "
-            "For a private repository, pass `token=` or log in."
-        )
-    return MissingFileError(f"The Hub refused {label!r}: {_one_line(error)}.")
+def _no_such_path(label: str, path: Path) -> str:
+    """Say at which part of a path the trouble begins, and what is there instead."""
+    wrong = path
+    while not os.path.isdir(wrong.parent) and wrong.parent != wrong:
+        wrong = wrong.parent
+    message = f"There is no file or folder {label!r}."
+    if os.path.lexists(wrong):
+        what = "a file" if os.path.isfile(wrong) else "a broken link, or neither a file nor a folder"
+        return f"{message} {str(wrong)!r} is {what}."
+    place = "" if wrong == path else f" {str(wrong.parent)!r} has no {wrong.name!r}."
+    return message + place + did_you_mean(wrong.name, _entries(wrong.parent))
 
 
-def _is_network_error(error: BaseException) -> bool:
-    """Tell a Hub that cannot be reached, or is out of order, from one that answers no."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    response = getattr(error, "response", None)
-    if isinstance(error, HfHubHTTPError) and response is not None:
-        return bool(response.status_code >= 500)
-    # huggingface_hub speaks through httpx, httpx2 or requests, by its version; the errors of the last are OSErrors
-    carriers = {"httpx", "httpx2"}
-    return isinstance(error, OSError) or any(base.__module__.split(".")[0] in carriers for base in type(error).__mro__)
+def _similar_folders(label: str) -> str:
+    """Suggest a folder that lies where one of this name would."""
+    place = Path(label).parent
+    return did_you_mean(Path(label).name, (name for name in _entries(place) if os.path.isdir(place / name)))
 
 
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _entries(folder: Path) -> list[str]:
+    """List what lies in a folder, as far as it may be read; of a very large one, a part."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry.name for entry in itertools.islice(found, 1000)]
+    except OSError:
+        return []

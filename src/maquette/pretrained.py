@@ -59,7 +59,9 @@ class PretrainedMixin:
         """Put this object's files into the save under way."""
         raise NotImplementedError
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, **options: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], *, push_to_hub: bool = False, **options: Any
+    ) -> None:
         """Save into a folder that `from_pretrained` reads; the folder is old or new, whenever the process dies.
 
         Args:

@@ -17,6 +17,7 @@ from maquette.errors import UnknownNameError, did_you_mean
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "maquette.models"
+PACKAGE_PREFIX = "maquette_remote_"  # what modules of checkpoints' own code are called
 
 TASKS = [
     "PreTraining",
@@ -82,6 +83,7 @@ class ModelCard:
         model_type: the name in `config.json`.
         config: the configuration, as `"module:Class"`.
         models: for each AutoClass the class it loads.
+        tokenizer: the Python tokenizer and the Rust one; None where there is none of a kind.
         exports: further public classes, such as the common base of the heads.
         tiny: the fields of the smallest useful configuration; the conformance kit builds every model from it.
     """
@@ -90,6 +92,7 @@ class ModelCard:
     model_type: str
     config: str
     models: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: tuple[str | None, str | None] = (None, None)
     exports: tuple[str, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
 
@@ -100,8 +103,8 @@ class ModelCard:
 
     def public(self) -> dict[str, str]:
         """Map each public class name to its reference."""
-        references = (self.config, *self.models.values(), *self.exports)
-        return {reference.partition(":")[2]: reference for reference in references}
+        references = (self.config, *self.models.values(), *self.tokenizer, *self.exports)
+        return {reference.partition(":")[2]: reference for reference in references if reference}
 
 
 @functools.cache
@@ -159,6 +162,8 @@ def register_config(model_type: str, config_class: type, *, exist_ok: bool = Fal
     Raises:
         UnknownNameError: the class has another `model_type`, or the type was registered for another class.
     """
+    if config_class.__module__.startswith(PACKAGE_PREFIX):
+        return  # a checkpoint's own code speaks for that checkpoint only, not for others of the same type
     if getattr(config_class, "model_type", None) != model_type:
         raise UnknownNameError(
             f"AutoConfig.register({model_type!r}, {config_class.__name__}): the class has "
@@ -233,8 +238,23 @@ def unknown_model_type(model_type: Any) -> UnknownNameError:
     )
 
 
+def support_table() -> str:
+    """Say in a Markdown table which architectures there are, with how many tasks, and with which tokenizers."""
+    rows = ["| model type | tasks in torch | Python tokenizer | fast tokenizer |", "| --- | --- | --- | --- |"]
+    for card in cards():
+        kinds = [name.partition(":")[2] if name else "" for name in card.tokenizer]
+        tasks = ", ".join(name.removeprefix("AutoModelFor").replace("AutoModel", "base model") for name in card.models)
+        rows.append(f"| {card.model_type} | {tasks} | {' | '.join(f'`{kind}`' if kind else 'no' for kind in kinds)} |")
+    return "\n".join(rows)
+
+
 def known_auto_class(name: str) -> str:
-    """Check the name of an AutoClass, of any framework."""
+    """Check the name of an AutoClass, of any framework, whose classes can go along with a save."""
+    if name == "AutoTokenizer":
+        raise UnknownNameError(
+            "The code of a tokenizer does not go along with saves yet. Have the loading process import the class, and "
+            "register it there: AutoTokenizer.register(ConfigClass, TokenizerClass)."
+        )
     if name.removeprefix("TF").removeprefix("Flax") not in AUTO_CLASSES:
         raise UnknownNameError(f"There is no AutoClass {name!r}.{did_you_mean(name, AUTO_CLASSES)}")
     return name

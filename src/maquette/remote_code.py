@@ -14,23 +14,29 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
+import linecache
 import logging
 import os
+import re
 import sys
+import tempfile
+import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from maquette.errors import RemoteCodeError, UntrustedCodeError, bullets, did_you_mean
+from maquette.errors import MaquetteError, RemoteCodeError, UntrustedCodeError, bullets, did_you_mean
 from maquette.files import Source, open_source
+from maquette.pretrained import PretrainedMixin
+from maquette.registry import PACKAGE_PREFIX
 from maquette.transaction import locked
 
 logger = logging.getLogger(__name__)
 
-PACKAGE_PREFIX = "maquette_remote_"
 MOST_FILES, MOST_BYTES = 2000, 64 * 2**20
+_lock = threading.Lock()  # held while what all threads share is replaced, never while foreign code runs
 
 
 @dataclass(frozen=True)
@@ -45,25 +51,29 @@ class CodePackage:
 
     @classmethod
     def read(cls, source: Source, auto_map: Mapping[str, Any]) -> "CodePackage":
-        """Read every file of the source that could be imported."""
-        names = [name for name in source.names() if name.endswith(".py") and _is_importable(name)]
+        """Read every file of the source that could be imported.
+
+        Raises:
+            RemoteCodeError: there are too many of them, or too much.
+            UnsafePathError: one of them is a link that leads out of the source.
+        """
+        names = [name for name in source.names() if _is_importable(name)]
         if len(names) > MOST_FILES:
             raise RemoteCodeError(
                 f"{source.label!r} holds {len(names)} Python files; a checkpoint with code has at most {MOST_FILES}. "
                 "Keep the checkpoint in a folder of its own."
             )
+        if (size := source.total_size(names)) > MOST_BYTES:
+            raise RemoteCodeError(
+                f"The Python files of {source.label!r} are {size >> 20} MB; code has at most {MOST_BYTES >> 20} MB."
+            )
         files = {name: source.refer(name).read_bytes() for name in names}
-        if sum(map(len, files.values())) > MOST_BYTES:
-            raise RemoteCodeError(f"The Python files of {source.label!r} are larger than {MOST_BYTES >> 20} MB.")
         return cls(source.label, source.identity, source.commit, auto_map, files)
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
-        """The sha256 of every file, and of the map under the name `auto_map`."""
-        mapped = json.dumps(dict(self.auto_map), sort_keys=True).encode()
-        return {
-            name: hashlib.sha256(content).hexdigest() for name, content in [*self.files.items(), ("auto_map", mapped)]
-        }
+        """The sha256 of every file."""
+        return {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
 
     @functools.cached_property
     def digest(self) -> str:
@@ -73,53 +83,81 @@ class CodePackage:
     @property
     def name(self) -> str:
         """The name of the private package that these files form."""
-        return PACKAGE_PREFIX + self.digest[:24]
+        return PACKAGE_PREFIX + self.digest[:32]
 
-    def load(self, reference: str) -> Any:
-        """Import `"module.Class"` from the private package.
-
-        Raises:
-            RemoteCodeError: no such module or class in the files, or the import itself fails; says which.
-        """
-        module, _, name = reference.rpartition(".")
-        _packages[self.name] = self
-        if self.locate(module) is None:
-            known = [file[:-3].replace("/", ".") for file in self.files]
-            raise RemoteCodeError(
-                f"{self.label!r}: auto_map names {reference!r}, but there is no such file.{did_you_mean(module, known)}"
-            )
-        try:
-            found = importlib.import_module(f"{self.name}.{module}")
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith(PACKAGE_PREFIX):
-                raise RemoteCodeError(f"{self.label!r}: {error}. The file is missing from the checkpoint.") from error
-            raise RemoteCodeError(
-                f"{self.label!r} needs the package {error.name!r}, which is not installed."
-            ) from error
-        if not hasattr(found, name):
-            raise RemoteCodeError(
-                f"{self.label!r}: auto_map names {reference!r}, but {module} defines no {name}."
-                + did_you_mean(name, vars(found))
-            )
-        return getattr(found, name)
+    @functools.cached_property
+    def _folders(self) -> frozenset[str]:
+        parents = (name.split("/")[:-1] for name in self.files)
+        return frozenset("/".join(parts[:depth]) for parts in parents for depth in range(len(parts) + 1))
 
     def locate(self, module: str) -> str | None:
         """Find the file of a dotted module name; the empty string stands for a folder without `__init__.py`."""
         stem = module.replace(".", "/")
-        for name in (f"{stem}.py", f"{stem}/__init__.py") if stem else ("__init__.py",):
+        for name in (f"{stem}/__init__.py".lstrip("/"), f"{stem}.py"):
             if name in self.files:
                 return name
-        return "" if not stem or any(name.startswith(stem + "/") for name in self.files) else None
+        return "" if stem in self._folders else None
+
+    def resolve(self, reference: str) -> tuple[str, str] | None:
+        """Take `"module.Class"` apart into a module of these files and a name, or give None where it is no such thing.
+
+        A class in `__init__.py` is referred to as `"__init__.Class"`.
+        """
+        module, _, name = reference.rpartition(".")
+        module = "" if module == "__init__" else module.removesuffix(".__init__")
+        return (module, name) if _is_reference(reference) and self.locate(module) else None
+
+    def load(self, reference: str) -> Any:
+        """Import `"module.Class"` from the private package; only for code that was approved.
+
+        Raises:
+            RemoteCodeError: no such module or class in the files, or it needs what is not there; says which.
+        """
+        found = self.resolve(reference)
+        if found is None:
+            known = [re.sub(r"\.__init__$", "", name[:-3].replace("/", ".")) for name in self.files]
+            raise RemoteCodeError(
+                f"{self.label!r}: auto_map names {reference!r}, which is no 'module.Class' of its Python files."
+                + did_you_mean(reference.rpartition(".")[0], known)
+            )
+        with _lock:  # of two checkpoints with this code, both maps count
+            earlier = _packages.get(self.name, self)
+            _packages[self.name] = replace(self, auto_map={**earlier.auto_map, **self.auto_map})
+        module = self._import(found[0])
+        try:
+            return getattr(module, found[1])
+        except AttributeError as error:
+            raise RemoteCodeError(
+                f"{self.label!r}: auto_map names {reference!r}, but {found[0] or '__init__'} defines no {found[1]}."
+                + did_you_mean(found[1], vars(module))
+            ) from error
+
+    def _import(self, module: str) -> types.ModuleType:
+        try:
+            return importlib.import_module(f"{self.name}.{module}".rstrip("."))
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                own = error.name.removeprefix(f"{self.name}.")
+                if own == error.name:
+                    raise RemoteCodeError(f"{self.label!r} needs {own!r}, which is not installed.") from error
+                raise RemoteCodeError(f"{self.label!r}: {own} is imported, but not among its files.") from error
+            error.add_note(f"This happened in the code of {self.label!r}, while it was imported.")
+            raise
 
 
 def _is_importable(name: str) -> bool:
-    """Pass over hidden folders and environments: `name` must spell importable modules all the way down."""
-    return all(part.isidentifier() for part in name.removesuffix(".py").split("/")) and "site-packages" not in name
+    """Tell whether a file is a module by its name; what lies in an environment (`lib/python3.12/…`) is not."""
+    return name.endswith(".py") and all(part.isidentifier() for part in name[:-3].split("/"))
+
+
+def _is_reference(text: str) -> bool:
+    """Tell whether a text has the form `module.Class`, with as many packages before it as there may be."""
+    return "." in text and all(part.isidentifier() for part in text.split("."))
 
 
 def package_of(cls: type) -> CodePackage | None:
     """Give the checkpoint code that a class came from, or None for a class of this process."""
-    return _packages.get(cls.__module__.split(".")[0])
+    return _packages.get(cls.__module__.partition(".")[0])
 
 
 # From a folder's auto_map to a class -----------------------------------------------------------------------------
@@ -136,32 +174,89 @@ def load_remote_class(source: Source, auto_map: Mapping[str, Any], auto_class: s
 
     Raises:
         UntrustedCodeError: not approved, or not the code that was approved; nothing ran.
-        RemoteCodeError: approved, but it cannot be imported.
+        RemoteCodeError: approved, but it cannot be imported, or is no class for this AutoClass.
     """
+    _check_trust(trust)
     reference = auto_map.get(auto_class)
-    if not isinstance(reference, str) or "." not in reference:
-        offered = ", ".join(sorted(auto_map)) or "nothing"
+    if auto_class not in auto_map:
+        offered = ", ".join(map(repr, sorted(auto_map))) or "nothing"
+        raise RemoteCodeError(f"{source.label!r} offers no class for {auto_class}: its auto_map has {offered}.")
+    repository, _, own = reference.rpartition("--") if isinstance(reference, str) else ("", "", "")
+    if not isinstance(reference, str) or not _is_reference(own):
         raise RemoteCodeError(
-            f"The code of {source.label!r} offers no class for {auto_class}: its auto_map has {offered}."
+            f"{source.label!r}: auto_map names {reference!r} for {auto_class}, which is no 'module.Class'."
         )
-    repository, separator, own = reference.rpartition("--")
-    if separator and repository != source.label:
-        with open_source(repository) as other:
-            return _approved(CodePackage.read(other, auto_map), trust).load(own)
-    return _approved(CodePackage.read(source, auto_map), trust).load(own)
+    if _lies_elsewhere(source, repository, own):
+        package = _read_foreign(source, repository, auto_map, trust)
+    else:
+        package = CodePackage.read(source, auto_map)
+    _approve(package, trust)
+    found = package.load(own)
+    _check_kind(found, reference, auto_class, package.label)
+    return found
 
 
-def _approved(package: CodePackage, trust: bool | str | None) -> CodePackage:
+def _lies_elsewhere(source: Source, repository: str, own: str) -> bool:
+    """Tell whether a reference means another repository; a local copy of a repository holds the code itself."""
+    if repository in ("", source.label):
+        return False
+    return source.commit is not None or own.rpartition(".")[0].replace(".", "/") + ".py" not in source.names()
+
+
+def _read_foreign(
+    source: Source, repository: str, auto_map: Mapping[str, Any], trust: bool | str | None
+) -> CodePackage:
+    """Read code that a checkpoint names in another repository, which the caller has to approve by itself."""
+    who = f"{source.label!r} names code of another repository, {repository!r}"
+    if not trust:
+        raise UntrustedCodeError(
+            f"{who}; it was not looked at, and nothing of it was run. Read it, and if you trust it, pass "
+            "trust_remote_code=True: the answer says how to approve it."
+        )
+    other = source.repository(repository)
+    package = CodePackage.read(other, auto_map)
+    if trust is True and package.identity not in read_trust():
+        raise UntrustedCodeError(
+            f"{who}, which needs an approval of its own. Nothing of it was run: {_listed(package)}. If you have read "
+            f'it and trust it, pass trust_remote_code="sha256:{package.digest}" once.'
+        )
+    return package
+
+
+def _check_trust(trust: bool | str | None) -> None:
+    if trust is None or isinstance(trust, bool):
+        return
+    if not isinstance(trust, str) or not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", trust):
+        raise ValueError(
+            f'trust_remote_code is True, False, or "sha256:" and 64 hexadecimal digits, not {trust!r}. Nothing was run.'
+        )
+
+
+def _check_kind(found: Any, reference: str, auto_class: str, label: str) -> None:
+    """Refuse what is no configuration, or no model: the name came from a file."""
+    wanted = "a configuration" if auto_class == "AutoConfig" else "a model or a preprocessing class"
+    is_ours = isinstance(found, type) and issubclass(found, PretrainedMixin)
+    if is_ours and (found._default_auto_class == "AutoConfig") == (auto_class == "AutoConfig"):
+        return
+    what = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+    bases = [base.__module__.partition(".")[0] for base in getattr(found, "__mro__", ())]
+    raise RemoteCodeError(
+        f"{label!r}: auto_map names {reference!r} for {auto_class}, where {wanted} belongs, but that is {what}."
+        + " It is of transformers, which is installed here: load it with transformers." * ("transformers" in bases)
+    )
+
+
+def _approve(package: CodePackage, trust: bool | str | None) -> None:
     """Let pass what the caller approved, and record it; refuse anything else."""
     if not trust:
         raise UntrustedCodeError(
-            f"{package.label!r} brings its own code, and nothing of it was run: {', '.join(sorted(package.files))}. "
+            f"{package.label!r} brings its own code, and nothing of it was run: {_listed(package)}. "
             f"If you have read it and trust it, pass trust_remote_code=True, or "
             f'trust_remote_code="sha256:{package.digest}" for exactly this code.'
         )
     recorded = read_trust().get(package.identity)
     if isinstance(trust, str):
-        if trust.removeprefix("sha256:") != package.digest:
+        if trust.lower() != f"sha256:{package.digest}":
             raise UntrustedCodeError(
                 f"The code of {package.label!r} is not the one you pinned: it is sha256:{package.digest}, not {trust}. "
                 "Nothing of it was run."
@@ -173,69 +268,98 @@ def _approved(package: CodePackage, trust: bool | str | None) -> CodePackage:
             f'trust_remote_code="sha256:{package.digest}" once.'
         )
     record_trust(package)
-    return package
+
+
+def _listed(package: CodePackage) -> str:
+    names = sorted(package.files)
+    return (", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")) or "no Python files"
 
 
 def _changes(recorded: Mapping[str, Any], package: CodePackage) -> Iterator[str]:
     """Say file by file what differs from the record."""
     before, now = recorded["files"], package.hashes
     for name in sorted({*before, *now}):
-        if name not in now:
-            yield f"{name} was removed"
-        elif name not in before:
-            yield f"{name} was added"
-        elif before[name] != now[name]:
-            yield f"{name} was changed"
+        if before.get(name) != now.get(name):
+            yield f"{name} was {'removed' if name not in now else 'changed' if name in before else 'added'}"
 
 
 # The record of approvals -----------------------------------------------------------------------------------------
+
+_unrecorded: set[Path] = set()
 
 
 def trust_file() -> Path:
     """Where approvals are kept: `$MAQUETTE_HOME/trust.json`, or `maquette/trust.json` in the user's configuration."""
     home = os.environ.get("MAQUETTE_HOME")
-    default = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "maquette"
-    return (Path(home) if home else default) / "trust.json"
+    default = os.path.join(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "maquette")
+    return Path(os.path.expanduser(home or default)) / "trust.json"
 
 
 def read_trust() -> dict[str, Any]:
-    """Read the approvals: for each folder or repository its digest, commit and file hashes."""
+    """Read the approvals: for each folder or repository its digest, commit and file hashes.
+
+    Raises:
+        UntrustedCodeError: there is a record, but it cannot be read; what was approved is then not known.
+    """
+    file = trust_file()
     try:
-        content = json.loads(trust_file().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UntrustedCodeError(f"The record of approvals {str(trust_file())!r} cannot be read: {error}.") from error
-    return content if isinstance(content, dict) else {}
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not all(_is_approval(entry) for entry in content.values()):
+            raise ValueError("it does not hold approvals")
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and not os.path.lexists(file):
+            return {}
+        raise UntrustedCodeError(
+            f"The record of approvals {str(file)!r} cannot be read ({error}), so no code is run. Mend it, or remove it "
+            "to approve everything anew."
+        ) from error
+    return content
+
+
+def _is_approval(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("digest"), str) and isinstance(entry.get("files"), dict)
 
 
 def record_trust(package: CodePackage) -> None:
-    """Remember that this code was approved."""
+    """Remember that this code was approved; where that cannot be written, say so once and go on."""
     entry = {"digest": package.digest, "commit": package.commit, "files": package.hashes}
+    if read_trust().get(package.identity) == entry:
+        return
     file = trust_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(file.parent, shared=False):
-            approvals = read_trust()
-            if approvals.get(package.identity) == entry:
-                return
-            staged = file.with_name(f"trust.{os.getpid()}.tmp")
-            staged.write_text(
-                json.dumps({**approvals, package.identity: entry}, indent=2, sort_keys=True), encoding="utf-8"
-            )
-            os.replace(staged, file)
+        with _lock, locked(file.parent, shared=False):
+            _replace_file(file, json.dumps({**read_trust(), package.identity: entry}, indent=2, sort_keys=True))
     except OSError as error:
-        logger.warning(
-            "The approval of %s could not be recorded (%s); changes to it will go unnoticed.", package.label, error
-        )
+        if file not in _unrecorded:
+            _unrecorded.add(file)
+            logger.warning(
+                "Approvals of code cannot be recorded in %s (%s); changes to it will go unnoticed.", file, error
+            )
+
+
+def _replace_file(file: Path, content: str) -> None:
+    handle, staged = tempfile.mkstemp(prefix="trust.", suffix=".tmp", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        os.replace(staged, file)
+    except BaseException:
+        os.unlink(staged)
+        raise
 
 
 def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:
-    """After saving code of this very process, remember it, unless the folder holds further code from elsewhere."""
-    with open_source(folder) as source:
-        package = CodePackage.read(source, auto_map)
-    if dict(package.files) == dict(written):
-        record_trust(package)
+    """After saving code of this very process, remember it, unless the folder holds more that nobody approved."""
+    try:
+        with open_source(folder) as source:
+            package = CodePackage.read(source, auto_map)
+        approved = read_trust().get(package.identity, {"files": {}})["files"]
+        others = {name: digest for name, digest in package.hashes.items() if package.files[name] != written.get(name)}
+        if all(approved.get(name) == digest for name, digest in others.items()):
+            record_trust(package)
+    except MaquetteError as error:  # the save itself is done
+        logger.warning("The code that was saved in %s was not recorded as approved: %s", folder, error)
 
 
 # The private packages --------------------------------------------------------------------------------------------
@@ -244,38 +368,52 @@ _packages: dict[str, CodePackage] = {}
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds modules of private packages, and nothing else."""
+    """Finds modules of private packages, before any folder is searched, and nothing else."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
         top, _, module = fullname.partition(".")
-        package = _packages.get(top)
-        file = package.locate(module) if package else None
-        if package is None or file is None:
+        if not top.startswith(PACKAGE_PREFIX):
             return None
-        loader = _Loader(package, module, file)
-        return importlib.machinery.ModuleSpec(
-            fullname, loader, origin=f"{package.name}/{file}", is_package=not file or file.endswith("__init__.py")
-        )
+        package = _packages.get(top)
+        if package is None:
+            raise ModuleNotFoundError(
+                f"{top} is the code of a checkpoint, which this process has not loaded. Load the checkpoint first, "
+                "with trust_remote_code=True, and then what was pickled from it.",
+                name=fullname,
+            )
+        file = package.locate(module)
+        if file is None:
+            return None
+        is_package = not file or file.endswith("__init__.py")
+        loader = _Loader(package, file, is_package)
+        return importlib.machinery.ModuleSpec(fullname, loader, origin=loader.path or None, is_package=is_package)
 
 
 class _Loader(importlib.abc.InspectLoader):
-    """Compiles the bytes that were hashed."""
+    """Compiles the bytes that were hashed; a folder without `__init__.py` is an empty module."""
 
-    def __init__(self, package: CodePackage, module: str, file: str) -> None:
-        self.package, self.module, self.file = package, module, file
+    def __init__(self, package: CodePackage, file: str, is_package: bool) -> None:
+        self.package, self._is_package = package, is_package
+        self.content = package.files.get(file, b"")
+        self.path = f"{package.name}/{file}" if file else ""
 
     def is_package(self, fullname: str) -> bool:
-        return not self.file or self.file.endswith("__init__.py")
+        return self._is_package
 
     def get_source(self, fullname: str) -> str:
-        return importlib.util.decode_source(self.package.files.get(self.file, b""))
+        return importlib.util.decode_source(self.content)
 
     def get_code(self, fullname: str) -> types.CodeType:
-        source = self.package.files.get(self.file, b"")
-        return compile(source, f"{self.package.name}/{self.file}", "exec", dont_inherit=True)
+        return compile(self.content, self.path or fullname, "exec", dont_inherit=True)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        module.__file__ = f"{self.package.name}/{self.file}"
+        if self.path:
+            module.__file__ = self.path
+            with contextlib.suppress(SyntaxError, UnicodeDecodeError):  # compiling says it better
+                source = self.get_source(module.__name__)
+                lines = [f"{line}\n" for line in source.split("\n")]
+                # what tracebacks show is what ran, even if a file of that path appears
+                linecache.cache[self.path] = (len(source), None, lines, self.path)
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _importer(self.package)}
         exec(self.get_code(module.__name__), module.__dict__)
 
@@ -288,30 +426,64 @@ def _importer(package: CodePackage) -> Any:
 
     def import_(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         top = name.partition(".")[0]
-        if level == 0 and package.locate(top) is not None and top not in sys.stdlib_module_names:
-            found = importlib.import_module(f"{package.name}.{name}")
-            if fromlist:
-                _import_submodules(found, fromlist)
-                return found
-            return sys.modules[f"{package.name}.{top}"]
-        if level == 0 and top == "transformers" and not _peer_installed():
-            return importlib.import_module("maquette")
+        if level == 0 and _is_own(package, name, fromlist or (), (globals or {}).get("__name__", "")):
+            found = builtins.__import__(f"{package.name}.{name}", globals, locals, fromlist, 0)
+            return found if fromlist else sys.modules[f"{package.name}.{top}"]
+        if level == 0 and top == "transformers" and not _is_installed("transformers"):
+            return _stand_in(name, fromlist or ())
         return builtins.__import__(name, globals, locals, fromlist, level)
 
     return import_
 
 
-def _import_submodules(module: types.ModuleType, names: Sequence[str]) -> None:
-    """`from package import name` may name a module that nobody has imported yet."""
-    for name in names:
-        if name != "*" and not hasattr(module, name) and hasattr(module, "__path__"):
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(f"{module.__name__}.{name}")
+def _is_own(package: CodePackage, name: str, wanted: Sequence[str], importing: str) -> bool:
+    """Tell whether an absolute import means a file of the package.
+
+    It does not for the standard library; in a file of that very name (`tokenizers.py` that imports tokenizers); and
+    where only a folder without `__init__.py` has the name of an installed package (`onnx/`).
+    """
+    top = name.partition(".")[0]
+    file = package.locate(top)
+    if file is None or top in sys.stdlib_module_names:
+        return False
+    if file:
+        return file.endswith("__init__.py") or importing != f"{package.name}.{top}"
+    return any(package.locate(path) for path in (name, *(f"{name}.{one}" for one in wanted))) or not _is_installed(top)
+
+
+def _stand_in(name: str, wanted: Sequence[str]) -> types.ModuleType:
+    """Give maquette for `transformers` or any module of it, if it has the names that are wanted."""
+    maquette = importlib.import_module("maquette")
+    if missing := [one for one in wanted if one != "*" and not hasattr(maquette, one)]:
+        raise RemoteCodeError(
+            f"The code takes {', '.join(missing)} from {name}. transformers is not installed, and maquette, which "
+            f"stands in for it, has no such name.{did_you_mean(missing[0], dir(maquette))}",
+            name=name,
+        )
+    if wanted or "." not in name:
+        return maquette
+    top = module = _StandIn("transformers")
+    for part in name.split(".")[1:]:  # import transformers.modeling_utils
+        setattr(module, part, inner := _StandIn(f"{module.__name__}.{part}"))
+        module = inner
+    return top
+
+
+class _StandIn(types.ModuleType):
+    """A module of the peer, as far as maquette has what is in it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("maquette"), name)
 
 
 @functools.cache
-def _peer_installed() -> bool:
-    return importlib.util.find_spec("transformers") is not None
+def _is_installed(top: str) -> bool:
+    """Tell whether there is such a package; a mere folder of the name, on some path, is none."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.origin is not None
 
 
-sys.meta_path.append(_Finder())
+sys.meta_path.insert(0, _Finder())

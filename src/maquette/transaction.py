@@ -44,9 +44,11 @@ def contained(folder: Path, name: str) -> Path:
             "(no '..', no leading '/', no backslash)."
         )
     path = folder / name
-    roots = [folder.resolve()]
-    if folder.resolve().parent.name == "snapshots":  # the Hub's cache: its snapshots are links into blobs/ beside them
-        roots.append(folder.resolve().parent.parent / "blobs")
+    whole = folder.resolve()
+    roots = [whole]
+    for parent in (whole, *whole.parents):  # the Hub's cache: its snapshots are links into blobs/ beside them
+        if parent.parent.name == "snapshots" and (parent.parent.parent / "blobs").is_dir():
+            roots.append(parent.parent.parent / "blobs")
     if not any(path.resolve().is_relative_to(root) for root in roots):
         raise UnsafePathError(
             f"The file name {name!r} is refused: in {str(folder)!r} it is a link that leads out, to "

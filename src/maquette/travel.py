@@ -4,18 +4,25 @@ import ast
 import functools
 import importlib.util
 import inspect
+import logging
+import os
+import site
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from maquette.errors import RemoteCodeError
+from maquette.errors import RemoteCodeError, SaveError
 from maquette.registry import travelling_classes
-from maquette.remote_code import package_of
+from maquette.remote_code import CodePackage, package_of
 from maquette.transaction import Transaction
 
-NEVER_COPIED = frozenset({"maquette", "transformers", *sys.stdlib_module_names})
+logger = logging.getLogger(__name__)
+
+OURS = frozenset({"maquette", "transformers"})
+Parts = tuple[str, ...]
 
 
 def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
@@ -25,151 +32,309 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
 
     Raises:
         RemoteCodeError: the code cannot travel; the message says how to mend it.
+        SaveError: it would overwrite a file that is from no save.
     """
-    if package := package_of(cls):
-        auto_map = {auto: _own_reference(reference) for auto, reference in package.auto_map.items()}
-        return _stage(dict(package.files), auto_map, config, transaction)
-    classes = {c._auto_class: c for c in travelling_classes(type(config)) if c._auto_class}  # type: ignore[attr-defined]
-    if auto_class := getattr(cls, "_auto_class", None):
-        classes[auto_class] = cls
-    if cls not in classes.values():
+    packages = [package for part in (cls, type(config)) if (package := package_of(part))]
+    classes = _registered(cls, type(config))
+    if packages and (package_of(cls) or cls not in classes.values()):
+        _carry_on(packages, config, transaction)
+    elif packages:
+        raise RemoteCodeError(
+            f"The code of {cls.__name__} cannot be saved with it: its configuration, {type(config).__name__}, is code "
+            f"of {packages[0].label!r}, and the two have no folder in common. Copy both into files of your own."
+        )
+    elif classes:
+        _copy(cls, classes, config, transaction)
+    elif config.auto_map:
+        _drop_what_stays_behind(config, transaction)
+
+
+def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Transaction) -> None:
+    """Save the files that the classes need; the configuration has to be among them, other models may stay behind."""
+    travelling = [one for one in (cls, *classes.values()) if one in classes.values() and not _is_built_in(one)]
+    if not travelling:
         return
-    closure = Closure.of([*classes.values(), type(config)])
-    auto_map = {auto: closure.reference(target) for auto, target in {"AutoConfig": type(config), **classes}.items()}
-    _stage({name: path.read_bytes() for name, path in closure.files().items()}, auto_map, config, transaction)
+    closure = Closure(travelling[0], travelling)
+    closure.take(travelling[0], needed=True)
+    taken = {auto: closure.take(target, needed=auto == "AutoConfig") for auto, target in classes.items()}
+    auto_map = {auto: closure.refer(*place) for auto, place in taken.items() if place}
+    _stage(closure.files(), auto_map, config, transaction)
 
 
-def _stage(files: dict[str, bytes], auto_map: dict[str, Any], config: Any, transaction: Transaction) -> None:
+def _carry_on(packages: list[CodePackage], config: Any, transaction: Transaction) -> None:
+    """Save code that came from a save as it came; its classes now lie in the same folder as their configuration."""
+    first, last = packages[0], packages[-1]
+    if clash := sorted(name for name in first.files.keys() & last.files if first.files[name] != last.files[name]):
+        raise RemoteCodeError(
+            f"The code of {first.label!r} and of {last.label!r} cannot be saved into one folder: both have a file "
+            f"{clash[0]!r}, and they differ."
+        )
+    whole = replace(first, files={**last.files, **first.files})
+    own = {
+        auto: _without_repository(ref) for auto, ref in {**last.auto_map, **first.auto_map, **config.auto_map}.items()
+    }
+    auto_map = {auto: ref for auto, ref in own.items() if isinstance(ref, list) or whole.resolve(str(ref))}
+    _stage(dict(whole.files), auto_map, config, transaction)
+
+
+def _without_repository(reference: Any) -> Any:
+    if isinstance(reference, list):
+        return [_without_repository(one) for one in reference]
+    return reference.rpartition("--")[2] if isinstance(reference, str) else reference
+
+
+def _registered(cls: type, config_class: type) -> dict[str, type]:
+    """Give the classes that go along, by AutoClass: none, where neither this class nor its configuration does."""
+    known: dict[tuple[str, str], Any] = {_name(one): one for one in travelling_classes(config_class)}
+    if _name(cls) not in known and _name(config_class) not in known:
+        return {}
+    found = {one._auto_class: one for one in known.values()}
+    if _name(cls) in known:
+        found[known[_name(cls)]._auto_class] = cls
+    return {**found, "AutoConfig": config_class}
+
+
+def _name(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
+
+
+def _drop_what_stays_behind(config: Any, transaction: Transaction) -> None:
+    """Forget entries of a map for code that this save does not carry and its folder does not hold."""
+
+    def is_there(reference: Any) -> bool:
+        module = str(reference).rpartition(".")[0].replace(".", "/")
+        return "--" in module or (transaction.folder / f"{module}.py").is_file()
+
+    kept = {auto: ref for auto, ref in config.auto_map.items() if isinstance(ref, str) and is_there(ref)}
+    if kept:
+        config.auto_map = kept
+    else:
+        config._kept.pop("auto_map", None)
+
+
+def _stage(files: Mapping[str, bytes], auto_map: dict[str, Any], config: Any, transaction: Transaction) -> None:
+    _spare_other_files(files, transaction.folder)
     for name, content in files.items():
         transaction.write(name, content)
     config.auto_map = auto_map
-    transaction.code = (files, auto_map)
+    transaction.code = (dict(files), auto_map)
 
 
-def _own_reference(reference: Any) -> Any:
-    """Drop the repository from a reference: the code now lies in the same folder."""
-    if isinstance(reference, list):
-        return [_own_reference(one) for one in reference]
-    return reference.rpartition("--")[2] if isinstance(reference, str) else reference
+def _spare_other_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Refuse to overwrite somebody's source, as `save_pretrained(".")` could; code of a save has a map beside it."""
+    is_save = any(b'"auto_map"' in path.read_bytes() for path in folder.glob("*config.json") if path.is_file())
+    for name, content in files.items():
+        path = folder / name
+        if not is_save and path.is_file() and path.read_bytes() != content:
+            raise SaveError(
+                f"Saving the code would overwrite {str(path)!r}, which is from no save. Save into a folder of its own."
+            )
 
 
 @dataclass(frozen=True)
 class Module:
     """One file of the user's, by its dotted name under the root that it is imported from."""
 
-    parts: tuple[str, ...]
+    parts: Parts
     path: Path
+    content: bytes
 
     @property
-    def package(self) -> tuple[str, ...]:
+    def package(self) -> Parts:
         return self.parts if self.path.name == "__init__.py" else self.parts[:-1]
+
+    def place(self, skip: int) -> str:
+        """Name its file in the save, without the first `skip` packages."""
+        name = self.path.name if self.path.name == "__init__.py" else f"{self.parts[-1]}.py"
+        return "/".join((*self.package[skip:], name))
 
 
 class Closure:
-    """All modules that a set of classes needs, from their own files on."""
+    """All modules that a set of classes needs, from their own files on.
 
-    def __init__(self, root: Path, *, only: str | None) -> None:
-        self.root, self.only = root, only
-        self.modules: dict[tuple[str, ...], Module] = {}
+    They are imported from one folder: the one of the class that is saved. From an installed package only that package
+    is taken; of a folder that is somebody's project, whatever the code imports from it.
+    """
+
+    def __init__(self, cls: type, classes: Iterable[type]) -> None:
+        self.cls = cls
+        self.root = _root_of(cls)
+        self.is_installed = _is_installed(self.root, cls)
+        self.tops = {_top(one) for one in classes if not self._why_not(one)}
+        self.modules: dict[Parts, Module] = {}
+        self.unread: list[Module] = []
+        self.external: set[str] = set()
         self.absolute = False
 
-    @classmethod
-    def of(cls, classes: list[type]) -> "Closure":
-        """Follow the imports of every class's module."""
-        roots = {_root_of(target): target for target in classes}
-        if len(roots) > 1:
-            places = ", ".join(f"{target.__name__} in {str(root)!r}" for (root, _), target in roots.items())
-            raise RemoteCodeError(f"The classes of one save must come from one folder or package, not: {places}.")
-        (root, only), _ = roots.popitem()
-        closure = cls(root, only=only)
-        for target in classes:
-            closure.add(tuple(target.__module__.split(".")))
-        return closure
+    def take(self, cls: type, *, needed: bool) -> tuple[Parts, str] | None:
+        """Take in a class with all that it imports; give its module and name, or None where it does not travel."""
+        if _is_built_in(cls):
+            return None
+        if cls is not self.cls and (reason := self._why_not(cls)):
+            return self._take_from_elsewhere(cls, reason, needed=needed)
+        parts = tuple(cls.__module__.split("."))
+        found = self.add(parts)
+        while self.unread:
+            self._read(self.unread.pop())
+        if not found or not os.path.samefile(self.modules[parts].path, inspect.getfile(cls)):
+            raise RemoteCodeError(
+                f"The code of {cls.__name__} cannot be saved with it: its module is called {cls.__module__!r}, but its "
+                f"file is {inspect.getfile(cls)!r}. Import it under the name of its file."
+            )
+        return parts, cls.__name__
 
-    def add(self, parts: tuple[str, ...]) -> bool:
-        """Take in the module of that name and all that it imports; tells whether there is such a file."""
+    def _why_not(self, cls: type) -> str:
+        try:
+            root = _root_of(cls)
+        except RemoteCodeError as error:
+            return str(error)
+        if root != self.root:
+            return f"it lies in {str(root)!r}, {self.cls.__name__} in {str(self.root)!r}"
+        if self.is_installed and _top(cls) != _top(self.cls):
+            return f"it belongs to the installed package {_top(cls)!r}, {self.cls.__name__} to {_top(self.cls)!r}"
+        return ""
+
+    def _take_from_elsewhere(self, cls: type, reason: str, *, needed: bool) -> tuple[Parts, str] | None:
+        """Refer to a class of another place through the module that imports it; what is not needed stays behind."""
+        held = getattr(sys.modules.get(self.cls.__module__), cls.__name__, None)
+        if held is cls and _top(cls) in self.external:
+            return tuple(self.cls.__module__.split(".")), cls.__name__
+        if needed:
+            raise RemoteCodeError(
+                f"The classes of one save must come from one folder or package: {cls.__name__} cannot go along with "
+                f"{self.cls.__name__}: {reason}."
+            )
+        logger.warning("The save of %s does not carry the code of %s: %s", self.cls.__name__, cls.__name__, reason)
+        return None
+
+    def add(self, parts: Parts) -> bool:
+        """Take in the module of that name, to be read later; tells whether there is such a file."""
         if parts in self.modules:
             return True
-        path = self._locate(parts)
+        files = (
+            path for stem in self._stems(parts) for path in (stem / "__init__.py", stem.parent / f"{stem.name}.py")
+        )
+        path = next((path for path in files if path.is_file()), None)
         if path is None:
             return False
-        module = self.modules[parts] = Module(parts, path)
-        for statement, guarded in _imports(ast.parse(path.read_bytes(), filename=str(path))):
-            self._follow(module, statement, guarded=guarded)
+        self.modules[parts] = Module(parts, path, path.read_bytes())
+        self.unread.append(self.modules[parts])
         return True
 
-    def _locate(self, parts: tuple[str, ...]) -> Path | None:
-        stem = self.root.joinpath(*parts)
-        candidates = (
-            (stem.with_name(stem.name + ".py"), stem / "__init__.py") if parts else (self.root / "__init__.py",)
-        )
-        return next((path for path in candidates if path.is_file()), None)
+    def _read(self, module: Module) -> None:
+        """Take in all that a module imports."""
+        for statement, guarded in _imports(ast.parse(module.content, filename=str(module.path))):
+            missing = self._follow(module, statement)
+            if missing and not guarded:
+                raise RemoteCodeError(
+                    f"{module.path}, line {statement.lineno}: {ast.unparse(statement)!r} finds no Python file for "
+                    f"{missing!r}, so the code would not load again. Put the module there, or import it from an "
+                    "installed package."
+                )
 
-    def _follow(self, module: Module, statement: ast.Import | ast.ImportFrom, *, guarded: bool) -> None:
+    def _stems(self, parts: Parts) -> list[Path]:
+        """List where a module may lie: below its top-level package, whose folder may have another name, or the root."""
+        loaded = getattr(sys.modules.get(parts[0]), "__path__", None) if parts else None
+        return [*(Path(folder).joinpath(*parts[1:]) for folder in loaded or ()), self.root.joinpath(*parts)]
+
+    def _follow(self, module: Module, statement: ast.Import | ast.ImportFrom) -> str | None:
+        """Take in what one statement imports; give a name that it finds nowhere, or None."""
         if isinstance(statement, ast.Import):
-            for alias in statement.names:
-                parts = tuple(alias.name.split("."))
-                if self._is_own(parts[0]):
-                    self.absolute = True
-                    for depth in range(1, len(parts) + 1):
-                        self.add(parts[:depth])
-            return
+            paths = [tuple(alias.name.split(".")) for alias in statement.names]
+            own = [path[:depth] for path in paths if self._is_own(path[0], module) for depth in range(1, len(path) + 1)]
+            return next((".".join(path) for path in own if not self._add_any(path)), None)
+        base: Parts = tuple(statement.module.split(".")) if statement.module else ()
         if statement.level:
-            base = module.package[: len(module.package) - statement.level + 1]
-        elif self._is_own((statement.module or "").split(".")[0]):
-            base, self.absolute = (), True
-        else:
-            return
-        base += tuple(statement.module.split(".")) if statement.module else ()
-        self._follow_names(module, base, statement, guarded=guarded)
+            base = module.package[: max(0, len(module.package) - statement.level + 1)] + base
+        elif not self._is_own(base[0], module):
+            return None
+        for depth in range(1, len(base) + 1):
+            if base[:depth] != module.package[:depth]:  # a package that this import enters: its __init__ runs
+                self._add_any(base[:depth])
+        return next((name for name in self._names(base, statement) if not self._add_name(base, name)), None)
 
-    def _follow_names(self, module: Module, base: tuple[str, ...], statement: ast.ImportFrom, *, guarded: bool) -> None:
-        """`from base import a, b`: each name is a module of its own, or stands in the file of `base`."""
-        in_base = [alias.name for alias in statement.names if not self.add((*base, alias.name))]
-        if in_base and not self.add(base) and not guarded:
-            line = ast.unparse(statement)
+    def _names(self, base: Parts, statement: ast.ImportFrom) -> list[str]:
+        """List what is imported from `base`; of `*`, the modules, which `__all__` may name."""
+        if statement.names[0].name != "*":
+            return [alias.name for alias in statement.names]
+        package = sys.modules.get(".".join(base))
+        return [name for name in getattr(package, "__all__", ()) if isinstance(getattr(package, name, 0), ModuleType)]
+
+    def _add_name(self, base: Parts, name: str) -> bool:
+        """Take in a module of `base`, or the file of `base` where the name stands in that."""
+        is_module = self._add_any((*base, name))
+        held = getattr(sys.modules.get(".".join(base)), name, None)
+        if is_module and (held is None or isinstance(held, ModuleType)):
+            return True
+        return self.add(base) or is_module
+
+    def _add_any(self, parts: Parts) -> bool:
+        return self.add(parts) or any(stem.is_dir() for stem in self._stems(parts))
+
+    def _is_own(self, top: str, module: Module) -> bool:
+        """Tell the user's own modules from installed ones, by what the import takes in this process."""
+        if not self._takes_from_root(top):
+            if top in OURS or _places_of(top):
+                self.external.add(top)
+            return False
+        if top in sys.stdlib_module_names:
             raise RemoteCodeError(
-                f"{module.path}, line {statement.lineno}: {line!r} names no file below {str(self.root)!r}, so the code "
-                "would not load again. Put the module there, or import it from an installed package."
+                f"{module.path} imports {top!r} from beside it, which is also the name of a module of the standard "
+                "library, so the code would not load again. Rename the file."
             )
+        self.absolute = True
+        return True
 
     @functools.cache  # noqa: B019 - a closure lives for one save
-    def _is_own(self, top: str) -> bool:
-        """Tell the user's own modules from installed ones: they lie beside the class's own top-level module."""
-        if top in NEVER_COPIED or (self.only is not None and top != self.only):
+    def _takes_from_root(self, top: str) -> bool:
+        if top in self.tops:
+            return True
+        candidates = [path for path in (self.root / f"{top}.py", self.root / top) if path.exists()]
+        if top in OURS or self.is_installed or not candidates:
             return False
-        return (self.root / f"{top}.py").is_file() or ((self.root / top).is_dir() and _is_imported_from(top, self.root))
+        places = _places_of(top)
+        if not places:  # the root is not on the path: the modules were imported by other means
+            return top not in sys.stdlib_module_names
+        return any(os.path.samefile(path, place) for path in candidates for place in places if os.path.exists(place))
 
-    @property
+    @functools.cached_property
     def prefix(self) -> int:
-        """How many leading packages all modules share and the save leaves out; none where an import spells them."""
-        if self.absolute:
-            return 0
+        """How many leading packages all modules share and the save leaves out.
+
+        None where an import spells them; and no more than keeps every file apart from an installed package of its name.
+        """
         packages = [module.package for module in self.modules.values()]
-        shared = 0
-        while (
-            all(len(package) > shared for package in packages) and len({package[shared] for package in packages}) == 1
-        ):
-            shared += 1
+        first, last = min(packages), max(packages)
+        same = [one == other for one, other in zip(first, last, strict=False)]
+        shared = 0 if self.absolute else [*same, False].index(False)
+        while shared and self.external & self._top_names(shared) - sys.stdlib_module_names:
+            shared -= 1
         return shared
 
-    def files(self) -> dict[str, Path]:
-        """Map each file's place in the save to where it is read."""
-        skip = self.prefix
-        return {
-            "/".join((*(m.package[skip:]), "__init__.py" if m.package == m.parts else f"{m.parts[-1]}.py")): m.path
-            for m in self.modules.values()
-        }
+    def _top_names(self, skip: int) -> set[str]:
+        return {module.place(skip).partition("/")[0].removesuffix(".py") for module in self.modules.values()}
 
-    def reference(self, cls: type) -> str:
+    def files(self) -> dict[str, bytes]:
+        """Give the content of each file by its place in the save."""
+        return {module.place(self.prefix): module.content for module in self.modules.values()}
+
+    def refer(self, parts: Parts, name: str) -> str:
         """Name a class as `auto_map` does: the module's path in the save, and the class."""
-        return ".".join((*cls.__module__.split(".")[self.prefix :], cls.__name__))
+        return f"{self.modules[parts].place(self.prefix).removesuffix('.py').replace('/', '.')}.{name}"
 
 
-def _root_of(cls: type) -> tuple[Path, str | None]:
-    """Find the folder that a class's top-level module is imported from, and the only name that counts in it, if one."""
+def _top(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def _is_built_in(cls: type) -> bool:
+    return _top(cls) in OURS
+
+
+def _root_of(cls: type) -> Path:
+    """Find the folder that a class's top-level module is imported from."""
     problem = None
-    if cls.__module__ == "__main__":
+    if cls.__module__ in ("__main__", "__mp_main__"):
         problem = (
             "it is defined in the script or notebook that is running (__main__), which no one can import. Move it into "
             "a file of its own, say modeling_mine.py, and import it from there: `from modeling_mine import "
@@ -177,32 +342,87 @@ def _root_of(cls: type) -> tuple[Path, str | None]:
         )
     elif "." in cls.__qualname__:
         problem = f"it is defined inside another scope ({cls.__qualname__}). Define it at the top level of its module"
-    if problem:
-        raise RemoteCodeError(f"The code of {cls.__name__} cannot be saved with it: {problem}.")
+    elif not hasattr(sys.modules.get(cls.__module__), cls.__name__):
+        problem = f"{cls.__module__} holds no {cls.__name__}. Give it the name that it is imported by"
+    else:
+        try:
+            path = Path(os.path.abspath(inspect.getfile(cls)))
+        except (TypeError, OSError):
+            path = Path()
+        if path.suffix == ".py" and path.is_file():
+            depth = cls.__module__.count(".") + (path.name == "__init__.py")
+            return path.parents[min(depth, len(path.parents) - 1)]
+        problem = f"its source is no Python file ({str(path)!r})"
+    raise RemoteCodeError(f"The code of {cls.__name__} cannot be saved with it: {problem}.")
+
+
+def _is_installed(root: Path, cls: type) -> bool:
+    """Tell whether a class belongs to an installed package, by a copy or (editable) by reference to its folder."""
+    if root.name in {"site-packages", "dist-packages"}:
+        return True
+    if not hasattr(sys.modules.get(_top(cls)), "__path__"):
+        return False
+    finders = (module for name, module in [*sys.modules.items()] if name.startswith("__editable__"))
+    return (
+        any(_top(cls) in getattr(finder, "MAPPING", {}) for finder in finders)
+        or os.path.realpath(root) in _editable_folders()
+    )
+
+
+def _editable_folders() -> set[str]:
+    """List the folders that installed `.pth` files add to the path."""
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    files = (file for folder in folders for file in sorted(Path(folder).glob("*.pth")))
+    lines = (line for file in files for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    return {os.path.realpath(line.strip()) for line in lines if os.path.isabs(line.strip())}
+
+
+def _places_of(top: str) -> list[str] | None:
+    """List the folders or files that `import top` takes, None where no path is known for it."""
     try:
-        path = Path(inspect.getfile(cls)).resolve()
-    except (TypeError, OSError) as error:
-        raise RemoteCodeError(
-            f"The code of {cls.__name__} cannot be saved with it: its source file is not found."
-        ) from error
-    depth = cls.__module__.count(".") + (path.name == "__init__.py")
-    root = path.parents[depth]
-    return root, cls.__module__.split(".")[0] if root.name in {"site-packages", "dist-packages"} else None
+        module = sys.modules.get(top)
+        spec = module.__spec__ if module else importlib.util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None or (spec.origin in (None, "built-in", "frozen") and spec.submodule_search_locations is None):
+        return None
+    return [*(spec.submodule_search_locations or [spec.origin])]  # type: ignore[list-item]
 
 
-def _is_imported_from(top: str, root: Path) -> bool:
-    """Tell whether `import top` would take the folder under `root`, and not an installed package of the same name."""
-    spec = importlib.util.find_spec(top)
-    places = [*(spec.submodule_search_locations or ())] if spec else []
-    return any(Path(place).resolve() == (root / top).resolve() for place in places)
-
-
-def _imports(tree: ast.AST, *, guarded: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Find every import statement, and whether it stands where a failing import is expected (inside `try`)."""
-    for node in ast.iter_child_nodes(tree):
+def _imports(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Find every import, and whether it stands where the module may be missing: in `try`, or where it did not run."""
+    waiting = [(tree, False)]
+    while waiting:
+        node, guarded = waiting.pop()
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node, guarded
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from ((statement, True) for statement, _ in _imports(node))
+        elif isinstance(node, ast.Call) and (call := _import_call(node)):
+            yield call, True
         else:
-            yield from _imports(node, guarded=guarded or isinstance(node, ast.Try))
+            guarded = guarded or _is_guard(node)
+            waiting += [(child, guarded) for child in reversed([*ast.iter_child_nodes(node)])]
+
+
+def _is_guard(node: ast.AST) -> bool:
+    if isinstance(node, ast.If):
+        return _mentions(node.test, "TYPE_CHECKING")
+    if isinstance(node, ast.With):
+        return any(_mentions(item.context_expr, "suppress") for item in node.items)
+    return isinstance(node, ast.Try | ast.TryStar | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
+def _mentions(node: ast.AST, name: str) -> bool:
+    return any(name in (getattr(part, "id", ""), getattr(part, "attr", "")) for part in ast.walk(node))
+
+
+def _import_call(node: ast.Call) -> ast.Import | ast.ImportFrom | None:
+    """Read `importlib.import_module("…")` with a name that is written out as the import that it is."""
+    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+    if called != "import_module" or not isinstance(name, str) or not name.strip("."):
+        return None
+    path = name.lstrip(".")
+    if path == name:
+        return ast.Import([ast.alias(name)])
+    base, _, last = path.rpartition(".")
+    return ast.ImportFrom(base or None, [ast.alias(last)], len(name) - len(path))

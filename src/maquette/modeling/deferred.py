@@ -55,7 +55,7 @@ class Fill:
 
     operation: Callable[[torch.Tensor], Any]
     storage: StorageWeakRef
-    view: tuple[torch.dtype, int, torch.Size, tuple[int, ...]]
+    view: tuple[torch.dtype, Any, torch.Size, tuple[int, ...]]  # type, offset, shape, strides
     stream: torch.Tensor | None  # for random fills, the random state where this stretch of the stream began
 
     @property

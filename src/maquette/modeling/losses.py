@@ -63,18 +63,26 @@ def compute_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def compute_span_loss(
-    logits: tuple[Tensor, Tensor], places: tuple[Tensor, Tensor], mask: Tensor | None = None
-) -> Tensor:
+    logits: tuple[Tensor, Tensor], places: tuple[Tensor | None, Tensor | None], mask: Tensor | None = None
+) -> Tensor | None:
     """Give the mean cross-entropy of choosing the first and the last place of a span in each row.
+
+    Without either place, there is no loss: None.
 
     Args:
         logits: of the first and of the last place, `(batch, length)` each.
         places: the two that are right, `(batch,)` or `(batch, 1)` each; those outside the input, or at padding, are
             left out.
         mask: `(batch, length)`, True at real tokens; unless given, all are.
+
+    Raises:
+        ValueError: one of the two places is missing.
     """
-    first, last = (_place_loss(*pair, mask) for pair in zip(logits, places, strict=True))
-    return (first + last) / 2
+    if places[0] is None and places[1] is None:
+        return None
+    if places[0] is None or places[1] is None:
+        raise ValueError("Only one of start_positions and end_positions was given: a loss needs both.")
+    return (_place_loss(logits[0], places[0], mask) + _place_loss(logits[1], places[1], mask)) / 2
 
 
 def _place_loss(logits: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:

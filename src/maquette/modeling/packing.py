@@ -26,6 +26,8 @@ from torch import Tensor
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
+from maquette.modeling.outputs import BaseModelOutput
+
 # Pack where at most this share of the places is real; measured in benchmarks/distilbert.py.
 PACK_UP_TO = 0.9
 
@@ -84,7 +86,12 @@ class Layout:
         Args:
             x: one value or vector per place; a batch axis of 1 is shared by all rows.
             fill: what to put at padding where the layout keeps it (-100 for labels, say); unless given, nothing.
+
+        Raises:
+            ValueError: `x` has another shape.
         """
+        if x.ndim < 2 or x.shape[0] not in (1, self.shape[0]) or x.shape[1] != self.shape[1]:
+            raise ValueError(f"The batch is (batch, length) = {self.shape}; a tensor of {tuple(x.shape)} does not fit.")
         x = x.expand(*self.shape, *x.shape[2:])
         if self.places is not None:
             return x.flatten(0, 1).index_select(0, self.places)
@@ -95,7 +102,7 @@ class Layout:
         if self.places is None:
             return self._fill(x, fill)
         padded = x.new_full((self.shape[0] * self.shape[1], *x.shape[1:]), fill)
-        return padded.index_copy(0, self.places, x).unflatten(0, self.shape)
+        return padded.index_copy_(0, self.places, x).unflatten(0, self.shape)
 
     def _fill(self, x: Tensor, fill: float) -> Tensor:
         if self.mask is None:
@@ -124,6 +131,12 @@ class Layout:
         return torch.tensor([0, *itertools.accumulate(self.lengths)], dtype=torch.int32, device=self.rows.device)
 
 
+class LaidOutOutput(BaseModelOutput):
+    """What a base model gives its heads: states as `(places, dim)`, in the layout that is given with them."""
+
+    layout: Layout | None = None
+
+
 def lay_out(
     inputs: Tensor,
     attention_mask: Tensor | None = None,
@@ -134,7 +147,7 @@ def lay_out(
 ) -> Layout:
     """Decide how to run a batch: packed where enough of it is padding, otherwise as it is.
 
-    Export and `torch.compile` get the padded layout: how many tokens are real is not known there.
+    Export, `torch.compile` and `vmap` get the padded layout: how many tokens are real is not known there.
 
     Args:
         inputs: `(batch, length, …)`; only the shape counts.
@@ -167,13 +180,10 @@ def lay_out(
 
 
 def _is_traced(mask: Tensor) -> bool:
-    """Tell whether a tensor's values cannot be looked at: in a compiler, a tracer, a CUDA graph, or without storage."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or type(mask) is not Tensor
-        or mask.is_meta
-    ):
+    """Tell whether a tensor's values cannot be looked at: in a compiler or tracer, under vmap, or without storage."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    if type(mask) is not Tensor or mask.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(mask):
         return True
     return mask.is_cuda and torch.cuda.is_current_stream_capturing()
 
@@ -281,8 +291,8 @@ def _attend_by_length(q: Tensor, k: Tensor, v: Tensor, layout: Layout, keys: Lay
     own, others = ([pair[side] * count for pair, count in groups] for side in (0, 1))
     outputs = []
     for (_, count), *parts in zip(groups, q.split(own), k.split(others), v.split(others), strict=True):
-        rows = (part.unflatten(0, (count, -1)) for part in parts)  # (count, length, heads, width)
-        outputs.append(_attend(*rows, options).flatten(0, 1))
+        some_q, some_k, some_v = (part.unflatten(0, (count, -1)) for part in parts)  # (count, length, heads, width)
+        outputs.append(_attend(some_q, some_k, some_v, options).flatten(0, 1))
     return torch.cat(outputs) if outputs else v
 
 
@@ -329,10 +339,10 @@ def fits_varlen(q: Tensor, v: Tensor, *, dropout: float = 0.0) -> bool:
         and q.dtype in (torch.float16, torch.bfloat16)
         and q.shape[-1] == v.shape[-1] <= 256
         and q.shape[-1] % 8 == 0
+        and _varlen() is not None
         and torch.version.hip is None
         and torch.cuda.get_device_capability(q.device) >= (8, 0)
         and torch.backends.cuda.is_flash_attention_available()
-        and _varlen() is not None
     )
 
 

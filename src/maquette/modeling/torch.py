@@ -284,7 +284,7 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         if not modules:
             raise ValueError(
                 f"{type(self).__name__} has no module with an attribute `gradient_checkpointing`. Set it to False in "
-                "the module that runs the layers, and run them through self._gradient_checkpointing_func where it is True."
+                "the module that runs the layers; where it is True, run them by self._gradient_checkpointing_func."
             )
         for module in modules:
             module.gradient_checkpointing = value  # type: ignore[assignment]

@@ -1,0 +1,214 @@
+"""The tokens with a task of their own: their attributes, their ids, and what they are called in files."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tokenizers import AddedToken
+
+from maquette.errors import InputError, UnknownNameError, did_you_mean
+
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+ADDITIONAL = "additional_special_tokens"
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def as_added_token(token: Any, *, special: bool) -> AddedToken:
+    """Give a token with its flags; a plain text is special and not normalised, or neither.
+
+    Raises:
+        InputError: it is neither a text nor an AddedToken, or empty.
+    """
+    if isinstance(token, str):
+        added = AddedToken(token, special=special, normalized=not special)
+    elif isinstance(token, AddedToken):
+        added = AddedToken(token.content, **{**flags(token), "special": special or token.special})
+    else:
+        raise InputError(f"{token!r} ({type(token).__name__}) cannot be a token; give a str or an AddedToken.")
+    if not added.content:
+        raise InputError("The empty text cannot be a token.")
+    return added
+
+
+def flags(token: AddedToken) -> dict[str, bool]:
+    """Give the five flags of a token by name."""
+    return {name: bool(getattr(token, name)) for name in FLAGS}
+
+
+def same(one: AddedToken, other: AddedToken) -> bool:
+    """Tell whether two tokens have one content and the same flags."""
+    return one.content == other.content and flags(one) == flags(other)
+
+
+class SpecialToken:
+    """An attribute such as `cls_token`: the token's text, or None where the tokenizer has none."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        token = instance._special.get(self.name)
+        return None if token is None else token.content
+
+    def __set__(self, instance: Any, token: str | AddedToken | None) -> None:
+        instance._set_special(self.name, token)
+
+
+class SpecialTokenId:
+    """An attribute such as `cls_token_id`: the token's id, or None where the tokenizer has none."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name.removesuffix("_id")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        token = instance._special.get(self.name)
+        return None if token is None else instance.convert_tokens_to_ids(token.content)
+
+    def __set__(self, instance: Any, index: int | None) -> None:
+        instance._set_special(self.name, None if index is None else instance.convert_ids_to_tokens(index))
+
+
+class SpecialTokens:
+    """What a tokenizer knows of its special tokens; the base of every tokenizer.
+
+    Setting an attribute takes a token that the vocabulary has, `tokenizer.pad_token = tokenizer.eos_token`; a new token
+    is added with `add_special_tokens({"pad_token": "[PAD]"})`.
+    """
+
+    _special: dict[str, AddedToken]
+    _additional: list[AddedToken]
+
+    bos_token, bos_token_id = SpecialToken(), SpecialTokenId()
+    eos_token, eos_token_id = SpecialToken(), SpecialTokenId()
+    unk_token, unk_token_id = SpecialToken(), SpecialTokenId()
+    sep_token, sep_token_id = SpecialToken(), SpecialTokenId()
+    pad_token, pad_token_id = SpecialToken(), SpecialTokenId()
+    cls_token, cls_token_id = SpecialToken(), SpecialTokenId()
+    mask_token, mask_token_id = SpecialToken(), SpecialTokenId()
+
+    # What each kind of tokenizer supplies
+
+    def get_vocab(self) -> dict[str, int]:
+        """Give every token, added ones included, with its id."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_vocab().")
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        raise NotImplementedError
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def _put_tokens(self, tokens: list[AddedToken]) -> None:
+        """Take tokens in, those that are there already with their new flags."""
+        raise NotImplementedError
+
+    def _specials_changed(self) -> None:
+        """Have what was made from the special tokens made anew."""
+
+    # Reading
+
+    @property
+    def additional_special_tokens(self) -> list[str]:
+        """The special tokens that have no attribute of their own."""
+        return [token.content for token in self._additional]
+
+    @additional_special_tokens.setter
+    def additional_special_tokens(self, tokens: Iterable[str | AddedToken]) -> None:
+        self.add_special_tokens({ADDITIONAL: list(tokens)})
+
+    @property
+    def additional_special_tokens_ids(self) -> list[int]:
+        """The ids of the special tokens that have no attribute of their own."""
+        return [self.convert_tokens_to_ids(token) for token in self.additional_special_tokens]
+
+    extra_special_tokens = additional_special_tokens
+    extra_special_tokens_ids = additional_special_tokens_ids
+
+    @property
+    def special_tokens_map(self) -> dict[str, Any]:
+        """The special tokens by attribute; those that are not set are left out."""
+        found: dict[str, Any] = {name: token.content for name, token in self._special.items()}
+        return found | ({ADDITIONAL: self.additional_special_tokens} if self._additional else {})
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """Every special token once, those with attributes first."""
+        named = (self._special[name] for name in sorted(self._special, key=_order))
+        return list(dict.fromkeys(token.content for token in (*named, *self._additional)))
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of `all_special_tokens`."""
+        return [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
+
+    # Adding
+
+    def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
+        """Add tokens that texts are cut at before anything else; gives how many the vocabulary did not have.
+
+        Args:
+            new_tokens: a text, an `AddedToken` with flags, or a list of them. A token that is there already takes the
+                flags given now, and one with an attribute stays special. Resize the model's embeddings to
+                `len(tokenizer)` afterwards.
+            special_tokens: whether decoding may skip them.
+        """
+        items = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
+        special = {*self.all_special_tokens}
+        tokens = [as_added_token(token, special=special_tokens or str(token) in special) for token in items]
+        before = len(self)
+        self._put_tokens(tokens)
+        self._additional += [token for token in tokens if token.special and token.content not in special]
+        self._specials_changed()
+        return len(self) - before
+
+    def add_special_tokens(
+        self, special_tokens_dict: Mapping[str, Any], replace_additional_special_tokens: bool = True
+    ) -> int:
+        """Set special tokens by attribute, adding those that are new; gives how many the vocabulary did not have.
+
+        Args:
+            special_tokens_dict: `{"cls_token": "[CLS]", "additional_special_tokens": ["<a>", "<b>"]}`.
+            replace_additional_special_tokens: whether the list given takes the place of the one there is.
+
+        Raises:
+            UnknownNameError: there is no special token of that name; the message has the nearest.
+        """
+        given = {ADDITIONAL if name == "extra_special_tokens" else name: v for name, v in special_tokens_dict.items()}
+        for name in given:
+            if name not in SPECIAL_TOKENS and name != ADDITIONAL:
+                names = (*SPECIAL_TOKENS, ADDITIONAL)
+                raise UnknownNameError(f"There is no special token {name!r}.{did_you_mean(name, names)}")
+        more = [as_added_token(token, special=True) for token in given.pop(ADDITIONAL, None) or ()]
+        named = {name: as_added_token(token, special=True) for name, token in given.items()}
+        before = len(self)
+        self._put_tokens([*named.values(), *more])
+        self._special.update(named)
+        if more:
+            kept = [] if replace_additional_special_tokens else self._additional
+            self._additional = list({token.content: token for token in (*kept, *more)}.values())
+        self._specials_changed()
+        return len(self) - before
+
+    def _set_special(self, name: str, token: str | AddedToken | None) -> None:
+        if token is None:
+            self._special.pop(name, None)
+            return self._specials_changed()
+        token = as_added_token(token, special=True)
+        vocabulary = self.get_vocab()
+        if token.content not in vocabulary:
+            raise UnknownNameError(
+                f"{name} = {token.content!r}: the vocabulary has no such token."
+                f"{did_you_mean(token.content, self.all_special_tokens)} To add it: "
+                f"add_special_tokens({{{name!r}: {token.content!r}}})."
+            )
+        self.add_special_tokens({name: token})
+
+
+def _order(name: str) -> int:
+    return SPECIAL_TOKENS.index(name) if name in SPECIAL_TOKENS else len(SPECIAL_TOKENS)

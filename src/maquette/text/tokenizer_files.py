@@ -1,0 +1,281 @@
+"""A tokenizer's folder, in the peer's layout: what is read of it, what is written, and what is never believed.
+
+    tokenizer_config.json    what the constructor takes, and the added tokens by id
+    special_tokens_map.json  the special tokens by attribute; read where an old folder has them only here
+    added_tokens.json        the ids of tokens beyond the vocabulary; read where an old folder has them only here
+    tokenizer.json           the whole tokenizer for the Rust library
+    vocab.txt and the like   what the class's `vocab_files_names` says
+
+A file of the folder never names another file to open: such keys in `tokenizer_config.json` are passed over.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from tokenizers import AddedToken
+
+from maquette.errors import FileFormatError, MissingFileError, SaveError
+from maquette.files import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
+from maquette.pretrained import PretrainedMixin, read_json, to_json
+from maquette.text.special_tokens import ADDITIONAL, FLAGS, SPECIAL_TOKENS, flags
+from maquette.transaction import Transaction
+from maquette.version import __version__
+
+CONFIG_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
+SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
+# Keys of tokenizer_config.json that are no arguments: bookkeeping, and names of files, which no file may give.
+BOOKKEEPING = {"tokenizer_class", "auto_map", "maquette_version", "transformers_version", "init_inputs", "backend"}
+FILE_ARGUMENTS = {"special_tokens_map_file", "tokenizer_file", "tokenizer_object", "vocab_file", "merges_file", "vocab"}
+LEFTOVERS = {
+    "merges",
+    "name_or_path",
+    "is_local",
+    "local_files_only",
+    "files_loaded",
+    "processor_class",
+    "chat_template",
+}
+NOT_ARGUMENTS = BOOKKEEPING | FILE_ARGUMENTS | LEFTOVERS
+KEPT = ("auto_map", "processor_class", "chat_template", "transformers_version")
+
+
+class TokenizerFiles(PretrainedMixin):
+    """Saving and loading of tokenizers."""
+
+    vocab_files_names: ClassVar[dict[str, str]] = {}
+    _default_auto_class: ClassVar[str] = "AutoTokenizer"
+
+    # Loading
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *init_inputs: Any,
+        trust_remote_code: bool | str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Load a tokenizer from a folder, a repository of the Hub, or its one vocabulary file.
+
+        Args:
+            pretrained_model_name_or_path: what to read.
+            init_inputs, kwargs: arguments of the constructor that take the place of saved ones; and `revision`,
+                `subfolder`, `token`, `cache_dir`, `local_files_only`, `force_download` for where to read from.
+            trust_remote_code: accepted for the sake of code that passes it everywhere; this class is already code.
+
+        Raises:
+            MissingFileError: there is no such folder, or no vocabulary in it.
+            FileFormatError: a file is not what it should be; the message says which, and where.
+            UnknownFieldError: a keyword that the constructor does not take.
+        """
+        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
+        with open_source(pretrained_model_name_or_path, **options) as source:
+            return cls.from_source(source, *init_inputs, **kwargs)
+
+    @classmethod
+    def from_source(cls, source: Source, *init_inputs: Any, **kwargs: Any) -> Self:
+        """Load the tokenizer of a source that is already open."""
+        files = cls._locate_files(source)
+        single = source.config_name != CONFIG_NAME
+        config = {} if single else _read(source, CONFIG_FILE)
+        config = {name: value for name, value in config.items() if name not in cls.vocab_files_names}
+        saved = {name: _token(value, source) for name, value in config.items() if name not in NOT_ARGUMENTS}
+        if not single:
+            saved |= _legacy_tokens(source, saved)
+        saved["added_tokens_decoder"] = _decoder(saved.get("added_tokens_decoder"), source)
+        arguments = cls._adapt({**saved, **cls._read_files(source, files, saved)}, kwargs)
+        known = cls._known_arguments()
+        extra = {
+            name: arguments.pop(name) for name in list(arguments) if name not in known and not name.endswith("_token")
+        }
+        tokenizer = cls(*init_inputs, **{**arguments, **kwargs, "name_or_path": source.label})
+        tokenizer.__dict__["_extra"] = extra | {name: config[name] for name in KEPT if name in config}
+        return tokenizer
+
+    @classmethod
+    def _known_arguments(cls) -> set[str]:
+        from maquette.text.tokenization_base import SETTINGS
+
+        own: set[str] = cls._own_arguments()  # type: ignore[attr-defined]
+        return {*SETTINGS, *SPECIAL_TOKENS, *own}
+
+    @classmethod
+    def _locate_files(cls, source: Source) -> dict[str, Path]:
+        """Find the class's own files, by argument; where the user named one file, it is the one."""
+        if source.config_name != CONFIG_NAME:
+            path = source.find(source.config_name)
+            names = [
+                n for n in cls.vocab_files_names if (n == "tokenizer_file") == source.config_name.endswith(".json")
+            ]
+            argument = (names or list(cls.vocab_files_names) or ["vocab_file"])[0]
+            return {argument: path} if path else {}
+        found = {argument: source.find(name) for argument, name in cls.vocab_files_names.items()}
+        files = {argument: path for argument, path in found.items() if path is not None}
+        if cls.vocab_files_names and not files and source.find(TOKENIZER_FILE) is None:
+            wanted = " or ".join(sorted({*cls.vocab_files_names.values()}))
+            raise MissingFileError(
+                f"{source.label!r} holds no vocabulary for {cls.__name__}: {wanted} is not there. "
+                f"It holds: {', '.join(source.names()[:12]) or 'no files'}."
+            )
+        return files
+
+    @classmethod
+    def _read_files(cls, source: Source, files: dict[str, Path], saved: dict[str, Any]) -> dict[str, Any]:
+        """Give the constructor's arguments that the class's files stand for."""
+        return {argument: str(path) for argument, path in files.items()}
+
+    @classmethod
+    def _adapt(cls, arguments: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Change saved arguments before they reach the constructor."""
+        return arguments
+
+    # Saving
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the vocabulary's files into a folder, and give their paths."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define save_vocabulary(save_directory, filename_prefix)."
+        )
+
+    def _write_to(self, transaction: Transaction) -> None:
+        transaction.write(CONFIG_FILE, to_json(self.to_config()))
+        transaction.write(SPECIAL_FILE, to_json(self.special_tokens_map))  # type: ignore[attr-defined]
+        beyond = {name: i for name, i in self.get_added_vocab().items() if i >= self.vocab_size}  # type: ignore[attr-defined]
+        if beyond:
+            transaction.write(ADDED_FILE, to_json(beyond))
+        else:
+            transaction.remove(ADDED_FILE)
+        self._write_vocabulary(transaction)
+
+    def _write_vocabulary(self, transaction: Transaction) -> None:
+        """Stage what `save_vocabulary` writes; a `tokenizer.json` of another tokenizer goes."""
+        transaction.remove(TOKENIZER_FILE)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_vocabulary(folder)
+            for path in sorted(Path(folder).rglob("*")):
+                if path.is_file():
+                    transaction.write(path.relative_to(folder).as_posix(), path.read_bytes())
+
+    def to_config(self) -> dict[str, Any]:
+        """Give the content of `tokenizer_config.json`."""
+        config: dict[str, Any] = dict(self.__dict__["_extra"])
+        config |= {name: _plain(value, name) for name, value in self._arguments().items()}
+        special = self.special_tokens_map  # type: ignore[attr-defined]
+        config |= {name: special[name] for name in special if name != ADDITIONAL}
+        if ADDITIONAL in special:
+            config[ADDITIONAL] = special[ADDITIONAL]
+        decoder: dict[int, AddedToken] = self.added_tokens_decoder  # type: ignore[attr-defined]
+        config["added_tokens_decoder"] = {
+            str(index): {"content": token.content, **flags(token)} for index, token in decoder.items()
+        }
+        return config | {"tokenizer_class": self._saved_class_name(), "maquette_version": __version__}
+
+    def _arguments(self) -> dict[str, Any]:
+        """Give the constructor's arguments as they are now: the attribute of that name, else what was given."""
+        own = self._own_arguments() - {*self.vocab_files_names, *SPECIAL_TOKENS, *NOT_ARGUMENTS}  # type: ignore[attr-defined]
+        given = {name: self._given[name] for name in own if name in self._given}  # type: ignore[attr-defined]
+        current = {name: self.__dict__[name] for name in own if name in self.__dict__}
+        names = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
+        values = {**given, **current} | {name: getattr(self, name) for name in names}
+        if self.model_input_names != type(self).model_input_names:  # type: ignore[attr-defined]
+            values["model_input_names"] = self.model_input_names  # type: ignore[attr-defined]
+        if self.split_special_tokens:  # type: ignore[attr-defined]
+            values["split_special_tokens"] = True
+        return values
+
+    def _saved_class_name(self) -> str:
+        return type(self).__name__
+
+
+def _read(source: Source, name: str) -> dict[str, Any]:
+    path = source.find(name)
+    return {} if path is None else read_json(path, label=f"{source.label}/{name}")
+
+
+def _token(value: Any, source: Source) -> Any:
+    """Turn what a file writes for an AddedToken into one."""
+    if isinstance(value, dict) and value.get("__type") == "AddedToken":
+        return read_token(value, source.label)
+    return [_token(item, source) for item in value] if isinstance(value, list) else value
+
+
+def read_token(value: Any, place: str) -> AddedToken:
+    """Read one token of a file: its content and its flags.
+
+    Raises:
+        FileFormatError: it has no content, or a flag is not true or false.
+    """
+    if isinstance(value, str):
+        return AddedToken(value, normalized=False, special=True)
+    if not isinstance(value, Mapping) or not isinstance(value.get("content"), str) or not value["content"]:
+        raise FileFormatError(f"{place}: {value!r:.80} is no token; it needs a content, a text that is not empty.")
+    chosen = {name: value[name] for name in FLAGS if name in value}
+    for name, flag in chosen.items():
+        if not isinstance(flag, bool):
+            raise FileFormatError(
+                f"{place}: the token {value['content']!r} has {name}={flag!r}, which must be true or false."
+            )
+    return AddedToken(value["content"], **chosen)
+
+
+def _decoder(value: Any, source: Source) -> dict[int, AddedToken]:
+    place = f"{source.label}/{CONFIG_FILE}: added_tokens_decoder"
+    if not isinstance(value or {}, dict):
+        raise FileFormatError(f"{place} must map ids to tokens, not be {value!r:.60}.")
+    try:
+        return {int(index): read_token(token, place) for index, token in (value or {}).items()}
+    except ValueError as error:
+        raise error if isinstance(error, FileFormatError) else FileFormatError(f"{place}: {error}.") from error
+
+
+def _legacy_tokens(source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the tokens that folders before `added_tokens_decoder` keep in files of their own."""
+    if saved.get("added_tokens_decoder"):
+        return {}
+    special = _read(source, SPECIAL_FILE)
+    place = f"{source.label}/{SPECIAL_FILE}"
+    found: dict[str, Any] = {}
+    for name, value in special.items():
+        if name in saved or value is None:
+            continue
+        found[name] = [read_token(v, place) for v in value] if isinstance(value, list) else read_token(value, place)
+    added = _read(source, ADDED_FILE)
+    names = {str(t) if isinstance(t, str) else t.content for t in _flat({**saved, **found}.values())}
+    decoder = {str(index): _legacy(content, content in names) for content, index in added.items()}
+    return found | ({"added_tokens_decoder": decoder} if decoder else {})
+
+
+def _legacy(content: str, special: bool) -> dict[str, Any]:
+    return {"content": content, "special": special, "normalized": not special}
+
+
+def _flat(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        found += _flat(value) if isinstance(value, list) else [value] if isinstance(value, str | AddedToken) else []
+    return found
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Turn an argument's value into what JSON can hold, or say which one cannot be saved."""
+    if isinstance(value, AddedToken):
+        return {"__type": "AddedToken", "content": value.content, **flags(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(item, name) for item in value]
+        return sorted(items) if isinstance(value, set | frozenset) else items
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise SaveError(
+            f"The argument {name!r} is a {type(value).__name__}, which JSON cannot hold; if it is a file, name it in "
+            "vocab_files_names."
+        ) from error
+    return value

@@ -1,0 +1,133 @@
+"""The same as the peer's tokenizers, and folders that either library saved load in the other."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken
+
+from maquette.models.distilbert.tokenization import DistilBertTokenizer, DistilBertTokenizerFast
+from maquette.text.tokenization_fast import PreTrainedTokenizerFast
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TOKENS = [*SPECIAL, "the", "cat", "sat", "on", "mat", "a", "dog", "ran", ".", ",", "'", "don", "t", "s", "un", "##able"]
+TOKENS += ["##s", "hello", "world", "é", "Dog", "漢", "字", "e"]
+TEXTS = [
+    "The cat sat on the mat.",
+    "Don't, unable dogs! é É 漢字",
+    "",
+    "hello <x> Dog [SEP] new",
+    "a\u200bdog\u0301\x00ran",
+]
+PAIRS = ["a dog ran", "the cats sat on a mat.", "hello", "", "a a a a a a a a a a"]
+KINDS = [DistilBertTokenizer, DistilBertTokenizerFast]
+CALLS: list[tuple[bool, dict[str, Any]]] = [
+    (False, {}),
+    (True, {"return_token_type_ids": True, "return_special_tokens_mask": True}),
+    (False, {"padding": True, "truncation": True, "max_length": 6, "return_length": True}),
+    (True, {"padding": "max_length", "truncation": "longest_first", "max_length": 9}),
+    (False, {"padding": "longest", "pad_to_multiple_of": 8, "padding_side": "left"}),
+    (False, {"truncation": True, "max_length": 6, "stride": 2, "return_overflowing_tokens": True, "padding": True}),
+    (False, {"add_special_tokens": False, "return_attention_mask": False}),
+]
+
+# Runs in the peer's interpreter: argv is its source and target folders; prints what each call gives.
+PEER = """
+import json, sys
+from transformers import AddedToken, AutoTokenizer, DistilBertTokenizer
+task = json.load(sys.stdin)
+if task["folder"]:
+    tokenizer = (AutoTokenizer if task["auto"] else DistilBertTokenizer).from_pretrained(task["folder"])
+else:
+    tokenizer = DistilBertTokenizer(vocab={t: i for i, t in enumerate(task["tokens"])}, **task["options"])
+    tokenizer.add_tokens([AddedToken("<x>", lstrip=True, normalized=False), "new"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<s>"], "eos_token": "</s>"})
+if task["target"]:
+    tokenizer.save_pretrained(task["target"])
+calls = [dict(tokenizer(task["texts"], task["pairs"] if pair else None, **call)) for pair, call in task["calls"]]
+ids = tokenizer(task["texts"])["input_ids"]
+texts = [tokenizer.decode(row, clean_up_tokenization_spaces=True) for row in ids]
+short = [tokenizer.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=True) for row in ids]
+print(json.dumps({
+    "calls": calls, "texts": texts, "short": short, "tokens": [tokenizer.tokenize(text) for text in task["texts"]],
+    "length": len(tokenizer), "class": type(tokenizer).__name__, "max": tokenizer.model_max_length,
+    "special": tokenizer.all_special_tokens,
+    "offsets": tokenizer(task["texts"], return_offsets_mapping=True)["offset_mapping"],
+}))
+"""
+
+
+def ask_peer(
+    python: str, *, folder: Path | None = None, target: Path | None = None, auto: bool = False, **options: Any
+) -> Any:
+    task = {
+        "folder": str(folder or ""),
+        "target": str(target or ""),
+        "auto": auto,
+        "options": options,
+        "tokens": TOKENS,
+    }
+    task |= {"texts": TEXTS, "pairs": PAIRS, "calls": CALLS}
+    done = subprocess.run([python, "-c", PEER], input=json.dumps(task), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def make(kind: Any, **options: Any) -> Any:
+    tokenizer = kind(vocab={token: index for index, token in enumerate(TOKENS)}, **options)
+    tokenizer.add_tokens([AddedToken("<x>", lstrip=True, normalized=False), "new"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<s>"], "eos_token": "</s>"})
+    return tokenizer
+
+
+def compare(tokenizer: Any, peer: Any) -> None:
+    for (pair, call), wanted in zip(CALLS, peer["calls"], strict=True):
+        found = tokenizer(TEXTS, PAIRS if pair else None, **call)
+        assert {name: found[name] for name in wanted} == wanted
+        assert set(found) == set(wanted)
+    ids = tokenizer(TEXTS).input_ids
+    assert [tokenizer.decode(row) for row in ids] == peer["texts"]
+    assert [tokenizer.decode(row, skip_special_tokens=True) for row in ids] == peer["short"]
+    # the peer spells a token with the spaces that lstrip had it take along, which is no token of the vocabulary
+    assert [tokenizer.tokenize(text) for text in TEXTS] == [[token.strip() for token in row] for row in peer["tokens"]]
+    assert len(tokenizer) == peer["length"]
+    assert set(tokenizer.all_special_tokens) == set(peer["special"])
+    if tokenizer.is_fast:
+        offsets = tokenizer(TEXTS, return_offsets_mapping=True).offset_mapping
+        assert [[list(span) for span in row] for row in offsets] == peer["offsets"]
+
+
+@pytest.mark.parametrize("options", [{}, {"do_lower_case": False}, {"strip_accents": False, "padding_side": "left"}])
+def test_calls_are_the_peers(options: dict[str, Any], peer_python: str) -> None:
+    peer = ask_peer(peer_python, **options)
+    for kind in KINDS:
+        compare(make(kind, **options), peer)
+
+
+@pytest.mark.parametrize("options", [{}, {"do_lower_case": False, "model_max_length": 64}])
+def test_a_folder_of_the_peer_loads_here(options: dict[str, Any], tmp_path: Path, peer_python: str) -> None:
+    peer = ask_peer(peer_python, target=tmp_path, **options)
+    for kind in (*KINDS, PreTrainedTokenizerFast):
+        names = ["input_ids", "attention_mask"]
+        tokenizer = kind.from_pretrained(tmp_path, clean_up_tokenization_spaces=True, model_input_names=names)
+        compare(tokenizer, peer)
+        assert kind is PreTrainedTokenizerFast or tokenizer.model_max_length == min(
+            peer["max"], tokenizer.model_max_length
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["all", "without tokenizer.json"])
+@pytest.mark.parametrize("options", [{}, {"do_lower_case": False, "padding_side": "left"}])
+def test_a_folder_of_ours_loads_in_the_peer(
+    kind: Any, file: str, options: dict[str, Any], tmp_path: Path, peer_python: str
+) -> None:
+    tokenizer = make(kind, **options)
+    tokenizer.save_pretrained(tmp_path)
+    if file != "all":
+        (tmp_path / "tokenizer.json").unlink()
+    peer = ask_peer(peer_python, folder=tmp_path, auto=file == "all")
+    compare(tokenizer, peer)
+    assert peer["max"] == tokenizer.model_max_length
