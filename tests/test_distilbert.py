@@ -512,6 +512,29 @@ def test_recomputing_activations_changes_no_gradient():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("dropout", "DistilBertModel"),
+        ("attention_dropout", "DistilBertModel"),
+        ("seq_classif_dropout", "DistilBertForSequenceClassification"),
+        ("seq_classif_dropout", "DistilBertForMultipleChoice"),
+        ("qa_dropout", "DistilBertForQuestionAnswering"),
+        ("dropout", "DistilBertForTokenClassification"),
+    ],
+)
+def test_every_dropout_works_while_training_and_only_then(field, name):
+    none = dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"), 0.0)
+    ids = torch.randint(1, 61, (2, 2, 6) if "Choice" in name else (2, 6))
+    mask = torch.ones_like(ids)
+    mask[..., 4:] = 0
+    for rate, training, same in ((0.5, True, False), (0.5, False, True), (0.0, True, True)):
+        model = model_of(name, **{**none, field: rate}).train(training)
+        for packed in (True, False):
+            with torch.no_grad(), use_packing(packed):
+                assert torch.equal(model(ids, mask)[0], model(ids, mask)[0]) is same, (rate, training, packed)
+
+
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
 def test_learns_with_dropout(packed):
     """Whether a text has an even token first, wherever it begins; half of every batch is padding."""

@@ -219,6 +219,25 @@ def test_dropout_drops_and_keeps_the_mean(kind):
     torch.testing.assert_close(found[found > 0], torch.full_like(found[found > 0], 1 / 3))
 
 
+@pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
+@pytest.mark.parametrize("name", MASKS)
+def test_a_kernel_is_never_asked_to_attend_to_nothing(name, causal, monkeypatch):
+    """Some of torch's kernels, on some devices, divide by zero for a query whose keys are all masked."""
+
+    def attend(q, k, v, allowed, *, dropout_p, is_causal, scale):
+        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+        if is_causal:
+            allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+        return scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ v
+
+    monkeypatch.setattr(packing, "scaled_dot_product_attention", attend)
+    mask = torch.tensor(MASKS[name])
+    q = randn(3, 4, HEADS, WIDTH).requires_grad_()
+    found = run(q, q, q, lay_out(q, mask, packed=False), causal=causal)
+    assert found.isfinite().all()
+    assert torch.autograd.grad(found.sum(), q)[0].isfinite().all()
+
+
 def test_causal_attention_to_other_tokens_is_refused():
     layout = lay_out(torch.zeros(1, 2), torch.ones(1, 2))
     x = torch.zeros(1, 2, 1, 2)

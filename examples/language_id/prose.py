@@ -1,11 +1,11 @@
-"""From text files to lines of prose with their language, and the split into lines to learn from and lines held out."""
+"""From text files to sentences with their language, and the split into those to learn from and those held out."""
 
 import random
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-# Five guides about one topic; where they are, they lie beside the checkout. Other folders name languages in file names.
+# Guides about building models, where they lie beside the checkout. Files of other folders are named by language.
 GUIDES = Path(__file__).resolve().parents[3] / "shared" / "guides"
 GUIDE_LANGUAGES = {"000": "English", "001": "Japanese", "002": "Portuguese", "003": "English", "004": "Spanish"}
 
@@ -19,7 +19,7 @@ NO_PROSE = [
 ]
 LINK = r"!?\[([^\]]*)\]\([^)]*\)"
 SENTENCE_END = r"(?<=[.!?:]) +|(?<=[。！？：])"
-MINIMUM = 20  # characters; shorter lines are names and captions
+MINIMUM = 20  # characters; what is shorter is mostly names
 
 
 class Sentence(NamedTuple):
@@ -34,23 +34,32 @@ class DataError(Exception):
 
 
 def read_sentences(folder: Path) -> list[Sentence]:
-    """Give each line of prose in a folder's text files once, in a fixed order; lines in two languages are left out.
+    """Give the sentences of a folder's text files, in a fixed order.
+
+    Of sentences that differ only in names of code the first is kept, and none where they stand in two languages' files.
 
     Raises:
         DataError: no folder, or fewer than two languages in it.
     """
-    languages: dict[str, set[str]] = {}
+    alike: dict[str, list[Sentence]] = {}
     for path in sorted(folder.glob("*.txt")):
         for text in find_prose(path.read_text(encoding="utf-8")):
-            languages.setdefault(text, set()).add(language_of(path))
-    lines = [Sentence(text, *names) for text, names in languages.items() if len(names) == 1]
-    if len({line.language for line in lines}) < 2:
-        found = "is not there" if not folder.is_dir() else "has no prose in two languages"
+            alike.setdefault(key_of(text), []).append(Sentence(text, language_of(path)))
+    sentences = [same[0] for same in alike.values() if len({sentence.language for sentence in same}) == 1]
+    if len({sentence.language for sentence in sentences}) < 2:
+        found = "is not there" if not folder.is_dir() else "has no sentences in two languages"
         raise DataError(
             f"There is no text to learn from: {folder} {found}. Pass --data FOLDER, a folder of text files in UTF-8 "
             "that are named by their languages: French.txt, German.txt, German.2.txt."
         )
-    return lines
+    return sentences
+
+
+def key_of(text: str) -> str:
+    """Give a sentence's letters without `code` and names like ViTModel or num_labels; equal keys mean equal prose."""
+    text = re.sub(r"`[^`]*`", "", text.replace("\\_", "_"))
+    text = re.sub(r"[A-Za-z0-9]*(?:[A-Za-z0-9][A-Z_]|_)[A-Za-z0-9_]*", "", text)
+    return "".join(re.findall(r"\w", text)).lower()
 
 
 def language_of(path: Path) -> str:
@@ -59,7 +68,7 @@ def language_of(path: Path) -> str:
 
 
 def find_prose(text: str) -> list[str]:
-    """Give the lines of a Markdown text that people would read aloud."""
+    """Give the sentences of a Markdown text, without code, tables, headings and notes to editors."""
     text = repair(text)
     for pattern in NO_PROSE:
         text = re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE)
@@ -88,11 +97,11 @@ def byte_of(character: str) -> bytes:
     return character.encode("cp1254")
 
 
-def split(lines: list[Sentence], share: float) -> tuple[list[Sentence], list[Sentence]]:
-    """Hold out a share of each language's lines, the same ones every time."""
+def split(sentences: list[Sentence], *, share: float) -> tuple[list[Sentence], list[Sentence]]:
+    """Hold out a share of each language's sentences, the same ones every time."""
     kept, held_out = [], []
-    for language in sorted({line.language for line in lines}):
-        own = [line for line in lines if line.language == language]
+    for language in sorted({sentence.language for sentence in sentences}):
+        own = [sentence for sentence in sentences if sentence.language == language]
         random.Random(0).shuffle(own)  # noqa: S311 - a split, not a secret
         count = max(1, round(share * len(own)))
         held_out += own[:count]
