@@ -25,26 +25,12 @@ from maquette.errors import InputError, UnknownFieldError, did_you_mean
 from maquette.tensors import check_framework, framework_of, to_tensor
 from maquette.text.special_tokens import ADDITIONAL, SPECIAL_TOKENS, as_added_token
 from maquette.text.text_input import Options, Texts, check_lengths, read_padding, read_texts, read_truncation
-from maquette.text.tokenizer_files import TokenizerFiles
+from maquette.text.tokenizer_files import SETTINGS, TokenizerFiles
 from maquette.text.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 UNLIMITED = int(1e30)  # the model_max_length that says there is none, as the peer writes it
-# What the constructor of every tokenizer takes besides the special tokens, with its default.
-SETTINGS: dict[str, Any] = {
-    "model_max_length": None,
-    "padding_side": None,
-    "truncation_side": None,
-    "model_input_names": None,
-    "clean_up_tokenization_spaces": None,
-    "split_special_tokens": False,
-    "pad_token_type_id": 0,
-    "name_or_path": "",
-    "added_tokens_decoder": None,
-    ADDITIONAL: None,
-    "extra_special_tokens": None,
-}
 
 
 @dataclass(slots=True)

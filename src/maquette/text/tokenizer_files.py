@@ -41,6 +41,20 @@ LEFTOVERS = {
 }
 NOT_ARGUMENTS = BOOKKEEPING | FILE_ARGUMENTS | LEFTOVERS
 KEPT = ("auto_map", "processor_class", "chat_template", "transformers_version")
+# What the constructor of every tokenizer takes besides the special tokens, with its default.
+SETTINGS: dict[str, Any] = {
+    "model_max_length": None,
+    "padding_side": None,
+    "truncation_side": None,
+    "model_input_names": None,
+    "clean_up_tokenization_spaces": None,
+    "split_special_tokens": False,
+    "pad_token_type_id": 0,
+    "name_or_path": "",
+    "added_tokens_decoder": None,
+    ADDITIONAL: None,
+    "extra_special_tokens": None,
+}
 
 
 class TokenizerFiles(PretrainedMixin):
@@ -98,8 +112,6 @@ class TokenizerFiles(PretrainedMixin):
 
     @classmethod
     def _known_arguments(cls) -> set[str]:
-        from maquette.text.tokenization_base import SETTINGS
-
         own: set[str] = cls._own_arguments()  # type: ignore[attr-defined]
         return {*SETTINGS, *SPECIAL_TOKENS, *own}
 
