@@ -2,7 +2,7 @@
 
     MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/distilbert.py [--pairs 3] [--threads 2]
 
-The batch is 64 paragraphs of Python's own language reference (of 30 words or more, cut to 384 tokens), padded to the
+The batch is 64 paragraphs of Python's own language reference (of 40 words or more, cut to 512 tokens), padded to the
 longest; a word is one token. Both libraries load one folder of random weights, without dropout so that results can be
 compared: states of the encoder at real tokens, and every gradient of a classifier after one training step (forward,
 backward, AdamW). Two more rows measure a batch without any padding. Seconds are wall-clock; CPU seconds are those of
@@ -69,9 +69,9 @@ def write_batch(folder: Path) -> list[int]:
     from pydoc_data.topics import topics
 
     texts = [text for topic in topics.values() for text in re.split(r"\n\s*\n", topic)]
-    words = [re.findall(r"\w+|[^\w\s]", text)[:382] for text in texts]
-    long = [paragraph for paragraph in words if len(paragraph) >= 30]
-    chosen = random.Random(3).sample(long, 64)
+    words = [re.findall(r"\w+|[^\w\s]", text)[:510] for text in texts]
+    long = [paragraph for paragraph in words if len(paragraph) >= 40]
+    chosen = random.Random(0).sample(long, 64)
     ids = [[101, *(1000 + zlib.crc32(word.encode()) % 29000 for word in paragraph), 102] for paragraph in chosen]
     (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
     return [len(row) for row in ids]
