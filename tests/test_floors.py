@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry remote_code travel tensors"
-DATA = "plain schema construction configuration batch text"
+DATA = "plain schema construction configuration batch text preprocessing"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(DATA.split(), 1),
@@ -16,6 +16,7 @@ FLOORS: dict[str, int] = {
     "modeling": 3,
     "models": 4,
     "auto": 5,
+    "auto_preprocessing": 5,
     "testing": 6,
 }
 # What a higher floor may be asked for from inside a function, and why.

@@ -13,6 +13,7 @@ from maquette.version import __version__
 _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
     "modeling.torch": ("PreTrainedModel",),
+    "modeling.activations": ("ACT2FN",),
     "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),
     "modeling.outputs": (
         "ModelOutput",
@@ -28,8 +29,12 @@ _HOMES = {
         "QuestionAnsweringModelOutput",
         "SequenceClassifierOutput",
         "TokenClassifierOutput",
+        "BackboneOutput",
+        "MaskedImageModelingOutput",
+        "Wav2Vec2BaseModelOutput",
+        "XVectorOutput",
     ),
-    "auto": ("AutoTokenizer",),
+    "auto_preprocessing": ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"),
     "registry": ("ModelCard",),
     "batch": ("BatchEncoding", "CharSpan", "TokenSpan"),
     "text.tokenization": ("PreTrainedTokenizer",),

@@ -4,7 +4,10 @@ from tokenizers import AddedToken as AddedToken
 
 from maquette.auto import AutoConfig as AutoConfig
 from maquette.auto import AutoModelBase as _AutoModel
-from maquette.auto import AutoTokenizer as AutoTokenizer
+from maquette.auto_preprocessing import AutoFeatureExtractor as AutoFeatureExtractor
+from maquette.auto_preprocessing import AutoImageProcessor as AutoImageProcessor
+from maquette.auto_preprocessing import AutoProcessor as AutoProcessor
+from maquette.auto_preprocessing import AutoTokenizer as AutoTokenizer
 from maquette.batch import BatchEncoding as BatchEncoding
 from maquette.batch import CharSpan as CharSpan
 from maquette.batch import TokenSpan as TokenSpan
@@ -23,8 +26,10 @@ from maquette.errors import UnknownFieldError as UnknownFieldError
 from maquette.errors import UnknownNameError as UnknownNameError
 from maquette.errors import UnsafePathError as UnsafePathError
 from maquette.errors import UntrustedCodeError as UntrustedCodeError
+from maquette.modeling.activations import ACT2FN as ACT2FN
 from maquette.modeling.embeddings import find_pruneable_heads_and_indices as find_pruneable_heads_and_indices
 from maquette.modeling.embeddings import prune_linear_layer as prune_linear_layer
+from maquette.modeling.outputs import BackboneOutput as BackboneOutput
 from maquette.modeling.outputs import BaseModelOutput as BaseModelOutput
 from maquette.modeling.outputs import BaseModelOutputWithNoAttention as BaseModelOutputWithNoAttention
 from maquette.modeling.outputs import BaseModelOutputWithPooling as BaseModelOutputWithPooling
@@ -34,12 +39,15 @@ from maquette.modeling.outputs import (
 from maquette.modeling.outputs import CausalLMOutput as CausalLMOutput
 from maquette.modeling.outputs import ImageClassifierOutput as ImageClassifierOutput
 from maquette.modeling.outputs import ImageClassifierOutputWithNoAttention as ImageClassifierOutputWithNoAttention
+from maquette.modeling.outputs import MaskedImageModelingOutput as MaskedImageModelingOutput
 from maquette.modeling.outputs import MaskedLMOutput as MaskedLMOutput
 from maquette.modeling.outputs import ModelOutput as ModelOutput
 from maquette.modeling.outputs import MultipleChoiceModelOutput as MultipleChoiceModelOutput
 from maquette.modeling.outputs import QuestionAnsweringModelOutput as QuestionAnsweringModelOutput
 from maquette.modeling.outputs import SequenceClassifierOutput as SequenceClassifierOutput
 from maquette.modeling.outputs import TokenClassifierOutput as TokenClassifierOutput
+from maquette.modeling.outputs import Wav2Vec2BaseModelOutput as Wav2Vec2BaseModelOutput
+from maquette.modeling.outputs import XVectorOutput as XVectorOutput
 from maquette.modeling.torch import PreTrainedModel as PreTrainedModel
 from maquette.models.distilbert.configuration import DistilBertConfig as DistilBertConfig
 from maquette.models.distilbert.modeling import DistilBertForMaskedLM as DistilBertForMaskedLM

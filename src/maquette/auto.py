@@ -11,11 +11,9 @@ from typing import Any, ClassVar, NoReturn
 from maquette.configuration import PretrainedConfig, read_config_file
 from maquette.errors import UnknownNameError, did_you_mean
 from maquette.files import SOURCE_OPTIONS, Source, open_source
-from maquette.pretrained import read_json
 from maquette.registry import (
     MODEL_AUTO_CLASSES,
     card_for,
-    cards,
     config_class_for,
     register_class,
     register_config,
@@ -157,96 +155,6 @@ class AutoModelBase:
                 f"It has: {', '.join(card.models)}."
             )
         return card.load(card.models[cls._name])
-
-
-class AutoTokenizer:
-    """Loads the tokenizer of any architecture, the fast kind where there is one."""
-
-    def __init__(self) -> NoReturn:
-        raise TypeError("AutoTokenizer is not made, it finds: use AutoTokenizer.from_pretrained(name_or_path).")
-
-    @staticmethod
-    def register(
-        config_class: type[PretrainedConfig],
-        slow_tokenizer_class: type | None = None,
-        fast_tokenizer_class: type | None = None,
-        exist_ok: bool = False,
-    ) -> None:
-        """Have AutoTokenizer load tokenizers of your own for configurations of `config_class`.
-
-        Raises:
-            UnknownNameError: no class is given, or one is registered and `exist_ok` is False.
-        """
-        kinds = {SLOW: slow_tokenizer_class, FAST: fast_tokenizer_class}
-        if not any(kinds.values()):
-            raise UnknownNameError("AutoTokenizer.register takes slow_tokenizer_class, fast_tokenizer_class, or both.")
-        for kind, tokenizer_class in kinds.items():
-            if tokenizer_class is not None:
-                register_class(kind, config_class, tokenizer_class, exist_ok=exist_ok)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *inputs: Any,
-        use_fast: bool = True,
-        config: PretrainedConfig | None = None,
-        trust_remote_code: bool | str | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a tokenizer as the class it was saved from, or as its architecture's.
-
-        Args:
-            pretrained_model_name_or_path: a folder, or a repository of the Hub.
-            use_fast: take the Rust kind where there is one; False takes the Python kind where there is one.
-            config: decides the class where the folder does not say.
-            trust_remote_code: accepted for the sake of code that passes it everywhere.
-            inputs, kwargs: as in the tokenizer's own `from_pretrained`.
-
-        Raises:
-            UnknownNameError: nobody knows the tokenizer's class, nor the model type.
-        """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
-            slow, fast = _tokenizer_classes(source, config)
-            tokenizer_class: Any = (fast or slow) if use_fast else (slow or fast)
-            return tokenizer_class.from_source(source, *inputs, **kwargs)
-
-
-def _tokenizer_classes(source: Source, config: PretrainedConfig | None) -> tuple[Any, Any]:
-    """Find the Python and the Rust class: what the user registered, what the tokenizer's file says, the card."""
-    content = {} if config is not None or source.find("config.json") is None else read_config_file(source)[0]
-    model_type = config.model_type if config is not None else content.get("model_type") or ""
-    config_class = type(config) if config is not None else registered_config(model_type)
-    if config_class and (found := (registered_class(SLOW, config_class), registered_class(FAST, config_class))) != (
-        None,
-        None,
-    ):
-        return found
-    path = source.find("tokenizer_config.json")
-    saved = read_json(path, label=f"{source.label}/tokenizer_config.json") if path else {}
-    name = str(saved.get("tokenizer_class") or content.get("tokenizer_class") or "").removesuffix("Fast")
-    for card in cards():
-        kinds = [reference.partition(":")[2].removesuffix("Fast") for reference in card.tokenizer if reference]
-        if name in kinds or (not name and card.model_type == model_type and kinds):
-            slow, fast = (card.load(reference) if reference else None for reference in card.tokenizer)
-            return slow, fast
-    if source.find("tokenizer.json") and name in GENERIC_TOKENIZERS:
-        from maquette.text.tokenization_fast import PreTrainedTokenizerFast
-
-        return None, PreTrainedTokenizerFast
-    known = [reference.partition(":")[2] for card in cards() for reference in card.tokenizer if reference]
-    raise UnknownNameError(
-        f"{source.label!r} does not say which tokenizer it is for: its tokenizer_class is {name or None!r} and its "
-        f"model_type {model_type or None!r}.{did_you_mean(name, known)} Load it with the class itself, or register "
-        "one: AutoTokenizer.register(ConfigClass, TokenizerClass)."
-    )
-
-
-# What the registry knows the two kinds of tokenizers by; and class names that say no more than that there is a
-# tokenizer.json (the peer's current and former ones).
-SLOW, FAST = "AutoTokenizer", "AutoTokenizer, fast"
-GENERIC_TOKENIZERS = {"", "PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"}
 
 
 def _config_class(source: Source, trust: bool | str | None) -> Any:

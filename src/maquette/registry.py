@@ -71,7 +71,13 @@ TASKS = [
     "Decision",
 ]
 MODEL_AUTO_CLASSES = ("AutoModel", *(f"AutoModelFor{task}" for task in TASKS), "AutoBackbone")
-AUTO_CLASSES = ("AutoConfig", *MODEL_AUTO_CLASSES)
+# What turns raw data into a model's inputs, and the field of a card that names it.
+PREPROCESSOR_AUTO_CLASSES = {
+    "AutoImageProcessor": "image_processor",
+    "AutoFeatureExtractor": "feature_extractor",
+    "AutoProcessor": "processor",
+}
+AUTO_CLASSES = ("AutoConfig", *MODEL_AUTO_CLASSES, *PREPROCESSOR_AUTO_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class ModelCard:
         config: the configuration, as `"module:Class"`.
         models: for each AutoClass the class it loads.
         tokenizer: the Python tokenizer and the Rust one; None where there is none of a kind.
+        image_processor, feature_extractor, processor: what prepares images, sounds, or several kinds of data for it.
         exports: further public classes, such as the common base of the heads.
         tiny: the fields of the smallest useful configuration; the conformance kit builds every model from it.
     """
@@ -93,6 +100,9 @@ class ModelCard:
     config: str
     models: Mapping[str, str] = field(default_factory=dict)
     tokenizer: tuple[str | None, str | None] = (None, None)
+    image_processor: str | None = None
+    feature_extractor: str | None = None
+    processor: str | None = None
     exports: tuple[str, ...] = ()
     tiny: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,7 +113,8 @@ class ModelCard:
 
     def public(self) -> dict[str, str]:
         """Map each public class name to its reference."""
-        references = (self.config, *self.models.values(), *self.tokenizer, *self.exports)
+        preprocessors = (self.image_processor, self.feature_extractor, self.processor)
+        references = (self.config, *self.models.values(), *self.tokenizer, *preprocessors, *self.exports)
         return {reference.partition(":")[2]: reference for reference in references if reference}
 
 
@@ -213,6 +224,11 @@ def registered_config(model_type: str) -> type | None:
 def registered_class(auto_class: str, config_class: type) -> type | None:
     """Give the class that the user registered with an AutoClass for a configuration class."""
     return _classes.get(auto_class, {}).get(config_class)
+
+
+def registered_classes(auto_class: str) -> list[type]:
+    """List the classes that the user registered with an AutoClass."""
+    return list(_classes.get(auto_class, {}).values())
 
 
 def config_class_for(model_type: str) -> type:

@@ -83,7 +83,7 @@ def _without_repository(reference: Any) -> Any:
     return reference.rpartition("--")[2] if isinstance(reference, str) else reference
 
 
-def _registered(cls: type, config_class: type) -> dict[str, type]:
+def _registered(cls: type, config_class: Any) -> dict[str, type]:
     """Give the classes that go along, by AutoClass: none, where neither this class nor its configuration does."""
     known: dict[tuple[str, str], Any] = {_name(one): one for one in travelling_classes(config_class)}
     if _name(cls) not in known and _name(config_class) not in known:
@@ -91,7 +91,8 @@ def _registered(cls: type, config_class: type) -> dict[str, type]:
     found = {one._auto_class: one for one in known.values()}
     if _name(cls) in known:
         found[known[_name(cls)]._auto_class] = cls
-    return {**found, "AutoConfig": config_class}
+    is_config = config_class._default_auto_class == "AutoConfig"  # a preprocessing class stands for itself
+    return {**found, "AutoConfig": config_class} if is_config else found
 
 
 def _name(cls: type) -> tuple[str, str]:

@@ -131,3 +131,39 @@ class QuestionAnsweringModelOutput(ModelOutput):
     end_logits: Any = None
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
+
+
+class MaskedImageModelingOutput(ModelOutput):
+    """The reconstructed image, and the loss where it was said which patches are masked."""
+
+    loss: Any = None
+    reconstruction: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+class BackboneOutput(ModelOutput):
+    """Feature maps of the stages that were asked for, the finest first."""
+
+    feature_maps: tuple[Any, ...] | None = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+class Wav2Vec2BaseModelOutput(ModelOutput):
+    """The last layer's states, with what the convolutions heard."""
+
+    last_hidden_state: Any = None
+    extract_features: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+class XVectorOutput(ModelOutput):
+    """Scores of every speaker, and the vector that stands for the voice."""
+
+    loss: Any = None
+    logits: Any = None
+    embeddings: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None

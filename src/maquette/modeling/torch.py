@@ -97,6 +97,25 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
             model = cls(config, *args, **kwargs)
         return model, deferred
 
+    # Answering -------------------------------------------------------------------------------------------------
+
+    def _chosen(self, name: str, value: bool | None) -> bool:
+        """Give an argument of `forward`; None means what the configuration says."""
+        return bool(getattr(self.config, name)) if value is None else value
+
+    def _hand_out(self, kind: type[ModelOutput], output: Any, options: Mapping[str, Any], *values: Any) -> Any:
+        """Give a head's loss and logits, and what the base model kept on the way, in the form that was asked for.
+
+        Args:
+            kind: the head's output class.
+            output: what the base model returned.
+            options: the arguments of the call, of which `return_dict` counts.
+            values: the first fields of `kind`.
+        """
+        kept = {n: output.get(n) for n in ("hidden_states", "attentions") if n in kind._names}
+        result = kind(*values, **kept)
+        return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
+
     # Filling ---------------------------------------------------------------------------------------------------
 
     @classmethod

@@ -4,14 +4,14 @@ Modules have the names that published checkpoints use. *Places* stands for the l
 where padding is left out of the computation, `(batch, length)` where it is not; `maquette.modeling.packing` tells more.
 """
 
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, relu, silu, tanh
+from torch.nn.functional import relu
 
 from maquette import (
+    ACT2FN,
     MaskedLMOutput,
     MultipleChoiceModelOutput,
     PreTrainedModel,
@@ -21,22 +21,13 @@ from maquette import (
     find_pruneable_heads_and_indices,
     prune_linear_layer,
 )
-from maquette.modeling.embeddings import resize_rows
+from maquette.modeling.embeddings import draw_sinusoids, resize_rows
 from maquette.modeling.losses import compute_classification_loss, compute_span_loss, compute_token_loss
 from maquette.modeling.packing import LaidOutOutput, Layout, attention, lay_out
 
 from .configuration import DistilBertConfig
 
 Opt = Tensor | None
-ACTIVATIONS: dict[str, Any] = {"gelu": gelu, "relu": relu, "silu": silu, "tanh": tanh}
-ACTIVATIONS["gelu_new"] = partial(gelu, approximate="tanh")
-
-
-def draw_sinusoids(count: int, dim: int) -> Tensor:
-    """Give fixed position embeddings, sines and cosines by turns, `(count, dim)` (Vaswani et al. 2017, section 3.5)."""
-    rates = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    angles = torch.arange(count, dtype=torch.float64)[:, None] * rates  # (count, dim / 2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
 
 
 class Embeddings(nn.Module):
@@ -65,10 +56,7 @@ class MultiHeadSelfAttention(nn.Module):
         self.heads, self.width = config.n_heads, config.dim // config.n_heads
         self.attention_dropout = config.attention_dropout
         self.pruned_heads: set[int] = set()
-        self.q_lin = nn.Linear(config.dim, config.dim)
-        self.k_lin = nn.Linear(config.dim, config.dim)
-        self.v_lin = nn.Linear(config.dim, config.dim)
-        self.out_lin = nn.Linear(config.dim, config.dim)
+        self.q_lin, self.k_lin, self.v_lin, self.out_lin = (nn.Linear(config.dim, config.dim) for _ in range(4))
 
     def prune_heads(self, heads: list[int]) -> None:
         new, kept = find_pruneable_heads_and_indices(heads, self.heads, self.width, self.pruned_heads)
@@ -94,7 +82,7 @@ class FFN(nn.Module):
         super().__init__()
         self.lin1 = nn.Linear(config.dim, config.hidden_dim)
         self.lin2 = nn.Linear(config.hidden_dim, config.dim)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = ACT2FN[config.activation]
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,14 +170,6 @@ class DistilBertPreTrainedModel(PreTrainedModel):
         """Run the base model for a head."""
         return self.base_model(input_ids, attention_mask, **{**options, **wanted, "return_dict": True})
 
-    def _hand_out(self, kind: Any, output: Any, options: dict[str, Any], *values: Any) -> Any:
-        """Give a head's loss and logits, and what was kept on the way, in the form that was asked for."""
-        result = kind(*values, output.hidden_states, output.attentions)
-        return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
-
-    def _chosen(self, name: str, value: bool | None) -> bool:
-        return getattr(self.config, name) if value is None else value
-
 
 class DistilBertModel(DistilBertPreTrainedModel):
     """Turns texts into states, one vector per token."""
@@ -235,7 +215,7 @@ class DistilBertModel(DistilBertPreTrainedModel):
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
         explicit = self.config.attn_implementation == "eager"
-        inputs = self._choose_inputs(input_ids, inputs_embeds)
+        inputs = self._choose_inputs(input_ids, inputs_embeds, most=self.config.max_position_embeddings)
         layout = lay_out(inputs, attention_mask, explicit=explicit, keep_weights=keep_weights)
         positions = layout.positions(inputs.device) if position_ids is None else layout.gather(position_ids)
         x = self.embeddings(layout.gather(inputs), positions)
@@ -249,17 +229,6 @@ class DistilBertModel(DistilBertPreTrainedModel):
         )
         return output if self._chosen("return_dict", return_dict) else output.to_tuple()
 
-    def _choose_inputs(self, input_ids: Opt, inputs_embeds: Opt) -> Tensor:
-        inputs = inputs_embeds if input_ids is None else input_ids
-        if inputs is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("Give either input_ids or inputs_embeds, and not both.")
-        if inputs.ndim != (2 if inputs_embeds is None else 3):
-            raise ValueError(f"Inputs are (batch, length), or (batch, length, dim) vectors, not {tuple(inputs.shape)}.")
-        most = self.config.max_position_embeddings
-        if inputs.shape[1] > most:
-            raise ValueError(f"{inputs.shape[1]} tokens, {most} positions: truncate, or resize_position_embeddings.")
-        return inputs
-
 
 class DistilBertForMaskedLM(DistilBertPreTrainedModel):
     """Scores the vocabulary at every place."""
@@ -270,7 +239,7 @@ class DistilBertForMaskedLM(DistilBertPreTrainedModel):
         self.vocab_transform = nn.Linear(config.dim, config.dim)
         self.vocab_layer_norm = nn.LayerNorm(config.dim, eps=1e-12)
         self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = ACT2FN[config.activation]
 
     def get_output_embeddings(self) -> nn.Linear:
         return self.vocab_projector
