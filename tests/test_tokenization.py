@@ -13,10 +13,10 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from maquette.batch import BatchEncoding
 from maquette.errors import InputError, UnknownFieldError, UnknownNameError
 from maquette.models.distilbert.tokenization import DistilBertTokenizer, DistilBertTokenizerFast
 from maquette.tensors import to_numpy
+from maquette.text.encoding import BatchEncoding
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.wordpiece_tokenization import make_backend
 

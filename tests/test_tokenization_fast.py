@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from maquette.batch import CharSpan, TokenSpan
 from maquette.errors import FileFormatError, InputError, MaquetteError, UnknownFieldError
 from maquette.models.distilbert.tokenization import DistilBertTokenizer, DistilBertTokenizerFast
 from maquette.text.backend import read_backend
+from maquette.text.encoding import CharSpan, TokenSpan
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 
@@ -283,3 +284,24 @@ def test_padding_saved_in_the_file_becomes_the_tokenizers_own() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)))
     assert (tokenizer.padding_side, tokenizer.pad_token_id) == ("left", 4)
     assert tokenizer(["the", "the dog"]).input_ids == [[2, 5, 3], [2, 5, 8, 3]]
+
+
+def test_a_batch_finds_out_where_tokens_lie_when_asked(tokenizer: Any) -> None:
+    texts, pairs = ["the unable dogs ran", "dogs. unable"], ["ran the dog", "ran"]
+    cut = {"truncation": "only_first", "max_length": 9, "stride": 1, "return_overflowing_tokens": True}
+    for second in (None, pairs):
+        for form in ({}, {"padding": True}, {"padding": True, **cut}):
+            quick = tokenizer(texts, second, **form)
+            known = tokenizer(texts, second, return_offsets_mapping=True, **form)
+            assert quick.input_ids == known.input_ids
+            places = [(row.offsets, row.word_ids, row.sequence_ids) for row in known.encodings]
+            assert any(offsets != (0, 0) for row, _, _ in places for offsets in row)
+            for found in (quick, pickle.loads(pickle.dumps(tokenizer(texts, second, **form)))):
+                assert [(row.offsets, row.word_ids, row.sequence_ids) for row in found.encodings] == places
+
+
+def test_a_tokenizer_that_changed_does_not_guess_where_tokens_lay(tokenizer: Any) -> None:
+    batch = tokenizer(["the dog ran", "dogs"])
+    tokenizer.add_tokens(["the dog"])
+    with pytest.raises(InputError, match="was changed after it gave these rows"):
+        batch.char_to_token(4)

@@ -1,4 +1,4 @@
-"""What a tokenizer gives back, and the only padding and truncation there are.
+"""What tokenizers and other preprocessing classes give back, and the only padding and truncation there are.
 
 Rows of different lengths become an array by filling one flat numpy array; Python lists are never padded for that.
 """
@@ -6,7 +6,7 @@ Rows of different lengths become an array by filling one flat numpy array; Pytho
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,20 +17,6 @@ Rows = Sequence[Sequence[Any]]
 SIDES = ("right", "left")
 PADDINGS = ("longest", "max_length", "do_not_pad")
 TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
-
-
-class CharSpan(NamedTuple):
-    """Characters `start` up to, but without, `end` of a text."""
-
-    start: int
-    end: int
-
-
-class TokenSpan(NamedTuple):
-    """Tokens `start` up to, but without, `end` of a row."""
-
-    start: int
-    end: int
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -129,7 +115,7 @@ def pad(
 
 def _pad_column(name: str, rows: Any, fills: Mapping[str, Any], width: int | None, side: str, arrays: bool) -> Any:
     if arrays:
-        return _column_array(name, rows, fills.get(name), width if name in fills else None, side)
+        return column_array(name, rows, fills.get(name), width if name in fills else None, side)
     if name not in fills or width is None:
         return rows
     return [pad_row(row, width, fills[name], side) for row in rows]
@@ -141,7 +127,7 @@ def pad_row(row: Sequence[Any], width: int, fill: Any, side: str) -> list[Any]:
     return [*row, *filling] if side == "right" else [*filling, *row]
 
 
-def _column_array(name: str, rows: Any, fill: Any, width: int | None, side: str) -> "np.ndarray[Any, Any]":
+def column_array(name: str, rows: Any, fill: Any, width: int | None, side: str) -> "np.ndarray[Any, Any]":
     if not len(rows) or not isinstance(rows[0], Sequence) or isinstance(fill, tuple):
         if isinstance(fill, tuple) and width is not None:
             rows = [pad_row(row, width, fill, side) for row in rows]
@@ -165,10 +151,15 @@ def fill_array(rows: Rows, lengths: "np.ndarray[Any, Any]", width: int, fill: in
     flat = np.fromiter(chain.from_iterable(rows), np.int64, total)
     if total == len(rows) * width:
         return flat.reshape(len(rows), width)
-    array = np.full(len(rows) * width, fill, np.int64) if fill else np.zeros(len(rows) * width, np.int64)
-    starts = np.arange(len(rows)) * width + (width - lengths if side == "left" else 0)
-    array[np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(total)] = flat
-    return array.reshape(len(rows), width)
+    array = np.full((len(rows), width), fill, np.int64) if fill else np.zeros((len(rows), width), np.int64)
+    array[_are_real(lengths, width, side)] = flat
+    return array
+
+
+def _are_real(lengths: "np.ndarray[Any, Any]", width: int, side: str) -> "np.ndarray[Any, Any]":
+    """Tell where rows padded to `width` have their own items: `(rows, width)`."""
+    real, places = lengths[:, None], np.arange(width)
+    return places < real if side == "right" else places >= width - real
 
 
 def attention_mask(lengths: Sequence[int], *, width: int | None, side: str, arrays: bool) -> Any:
@@ -181,8 +172,7 @@ def attention_mask(lengths: Sequence[int], *, width: int | None, side: str, arra
     width = max(width or 0, longest)
     if len(lengths) == 1 and width == longest:
         return np.ones((1, width), np.int64)
-    real, places = np.array(lengths, np.int64)[:, None], np.arange(width)
-    return (places < real if side == "right" else places >= width - real).astype(np.int64)
+    return _are_real(np.array(lengths, np.int64), width, side).astype(np.int64)
 
 
 def _as_array(name: str, rows: Any) -> "np.ndarray[Any, Any]":
@@ -207,192 +197,84 @@ def _ragged(name: str, lengths: Sequence[int]) -> InputError:
 # The result --------------------------------------------------------------------------------------------------------
 
 
-class BatchEncoding(UserDict[str, Any]):
-    """What a tokenizer gives: a mapping from `input_ids` and the like to rows or tensors, also as attributes.
-
-    From a fast tokenizer it also maps between tokens, words and characters. In those methods, leave the batch index
-    out for the first text: `char_to_token(5)`, or `char_to_token(batch_index, 5)`.
+class BatchFeature(UserDict[str, Any]):
+    """What a preprocessing class gives: arrays or tensors by name, which are attributes too.
 
     Args:
-        data: the rows or tensors, by name.
-        encoding: what the Rust library knows of each row; None from a Python tokenizer.
-        tensor_type: "np", "pt", "tf" or "jax", to turn the rows into.
-        prepend_batch_axis: the rows are one text's; add the axis of the batch.
-        padded: how the rows were padded, as `Encoding.pad` takes it.
+        data: the values, by name.
+        tensor_type: "np", "pt", "tf" or "jax", to turn the values into.
     """
 
-    def __init__(
-        self,
-        data: Mapping[str, Any] | None = None,
-        encoding: Any = None,
-        tensor_type: str | None = None,
-        prepend_batch_axis: bool = False,
-        n_sequences: int | None = None,
-        *,
-        padded: Mapping[str, Any] | None = None,
-    ) -> None:
+    _called: ClassVar[str] = "batch"
+
+    def __init__(self, data: Mapping[str, Any] | None = None, tensor_type: str | None = None) -> None:
         self.data: dict[str, Any] = dict(data or {})
-        self._encodings = [encoding] if encoding is not None and not isinstance(encoding, Sequence) else encoding
-        self._padded = padded
-        self._n_sequences = n_sequences
         if tensor_type is not None:
-            self.convert_to_tensors(tensor_type, prepend_batch_axis=prepend_batch_axis)
+            self.convert_to_tensors(tensor_type)
 
     def __getitem__(self, item: Any) -> Any:
-        if isinstance(item, str):
-            if item not in self.data:
-                raise KeyError(
-                    f"{item!r} is not in this encoding.{did_you_mean(item, self.data)} It has: {', '.join(self.data)}."
-                )
-            return self.data[item]
-        if isinstance(item, slice):
-            return {name: rows[item] for name, rows in self.data.items()}
-        return self._all()[item]
+        if item not in self.data:
+            raise KeyError(f"{item!r} is not in this {self._suggest(str(item))}")
+        return self.data[item]
 
     def __getattr__(self, name: str) -> Any:
         data = self.__dict__.get("data", {})
         if name in data:
             return data[name]
-        raise AttributeError(f"This encoding has no {name!r}.{did_you_mean(name, data)} It has: {', '.join(data)}.")
+        raise AttributeError(f"{name!r} is not in this {self._suggest(name)}")
 
-    def __copy__(self) -> "BatchEncoding":
+    def _suggest(self, name: str) -> str:
+        data = self.__dict__.get("data", {})
+        return f"{self._called}.{did_you_mean(name, data)} It has: {', '.join(map(str, data))}."
+
+    def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__, data=dict(self.data))
         return other
 
-    # Tensors
+    def convert_to_tensors(self, tensor_type: str | None = None) -> Self:
+        """Turn every value into a tensor of the given kind, in place; gives itself.
 
-    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> "BatchEncoding":
-        """Turn every row into a tensor of the given kind, in place; gives itself.
+        Arrays keep their number type, lists of Python's floats become float32.
 
         Raises:
-            InputError: rows of different lengths.
+            InputError: rows of different lengths, or what is no numbers.
         """
         if tensor_type is None:
             return self
         framework = check_framework(tensor_type)
         for name, value in self.data.items():
             if framework_of(value) != framework:
-                rows = [value] if prepend_batch_axis else value
-                self.data[name] = to_tensor(_column_array(name, rows, None, None, "right"), framework)
+                self.data[name] = to_tensor(_feature_array(name, value), framework)
         return self
 
-    def to(self, device: Any, *, non_blocking: bool = False) -> "BatchEncoding":
-        """Put the torch tensors on a device, in place; gives itself."""
-        self.data = {name: move(value, device, non_blocking=non_blocking) for name, value in self.data.items()}
+    def to(self, device: Any = None, dtype: Any = None, *, non_blocking: bool = False) -> Self:
+        """Put the torch tensors on a device, and those of real numbers into a number type, in place; gives itself.
+
+        Args:
+            device: where to; a torch.dtype here is taken as `dtype`.
+            dtype: for tensors of real numbers; whole numbers, such as ids, stay what they are.
+            non_blocking: as in torch.
+        """
+        if type(device).__name__ == "dtype":
+            device, dtype = None, device
+        for name, value in self.data.items():
+            if device is not None:
+                value = move(value, device, non_blocking=non_blocking)
+            if dtype is not None and framework_of(value) == "pt" and value.is_floating_point():
+                value = value.to(dtype)
+            self.data[name] = value
         return self
 
-    # Tokens, words and characters
 
-    @property
-    def is_fast(self) -> bool:
-        """Whether the mapping between tokens, words and characters is there."""
-        return self._encodings is not None
-
-    @property
-    def encodings(self) -> list[Any] | None:
-        """What the Rust library knows of each row, padded as the rows are; None from a Python tokenizer."""
-        if self._encodings is not None and self._padded:
-            padding, self._padded = self._padded, None
-            for encoding in self._encodings:
-                encoding.pad(**padding)
-        return None if self._encodings is None else list(self._encodings)
-
-    @property
-    def n_sequences(self) -> int | None:
-        """1 for texts, 2 for pairs of texts; None from a Python tokenizer."""
-        if self._n_sequences is None and self._encodings:
-            return int(self._encodings[0].n_sequences)
-        return self._n_sequences
-
-    def _all(self) -> list[Any]:
-        encodings = self.encodings
-        if encodings is None:
-            raise InputError(
-                "Only a fast tokenizer maps between tokens, words and characters, and these rows come from a Python "
-                "one or from pad(). Use the class of the same name that ends in Fast."
-            )
-        return encodings
-
-    def _place(self, batch_or_index: int, index: int | None) -> tuple[Any, int]:
-        encodings = self._all()
-        row, place = (0, batch_or_index) if index is None else (batch_or_index, index)
-        encoding = encodings[row]
-        return encoding, place + len(encoding.ids) if place < 0 else place
-
-    def tokens(self, batch_index: int = 0) -> list[str]:
-        """List the tokens of a row, special ones and padding included."""
-        return list(self._all()[batch_index].tokens)
-
-    def sequence_ids(self, batch_index: int = 0) -> list[int | None]:
-        """Tell of each token which text it is of, 0 or 1; None for special tokens and padding."""
-        return list(self._all()[batch_index].sequence_ids)
-
-    def word_ids(self, batch_index: int = 0) -> list[int | None]:
-        """Tell of each token which word of its text it is of; None for special tokens and padding."""
-        return list(self._all()[batch_index].word_ids)
-
-    def token_to_sequence(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
-        """Tell which text a token is of, 0 or 1; None for a special token."""
-        encoding, place = self._place(batch_or_token_index, token_index)
-        found: int | None = encoding.token_to_sequence(place)
-        return found
-
-    def token_to_word(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:
-        """Tell which word of its text a token is of; None for a special token."""
-        encoding, place = self._place(batch_or_token_index, token_index)
-        found: int | None = encoding.token_to_word(place)
-        return found
-
-    def token_to_chars(self, batch_or_token_index: int, token_index: int | None = None) -> CharSpan | None:
-        """Give the characters of the text that a token stands for; None for a special token."""
-        encoding, place = self._place(batch_or_token_index, token_index)
-        found = encoding.token_to_chars(place)
-        return None if found is None else CharSpan(*found)
-
-    def word_to_tokens(
-        self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
-    ) -> TokenSpan | None:
-        """Give the tokens of a word; None where truncation or cleaning left none."""
-        encoding, place = self._word(batch_or_word_index, word_index, sequence_index)
-        found = encoding.word_to_tokens(place, sequence_index)
-        return None if found is None else TokenSpan(*found)
-
-    def word_to_chars(
-        self, batch_or_word_index: int, word_index: int | None = None, sequence_index: int = 0
-    ) -> CharSpan | None:
-        """Give the characters of the text that a word stands for; None where there is no such word."""
-        encoding, place = self._word(batch_or_word_index, word_index, sequence_index)
-        found = encoding.word_to_chars(place, sequence_index)
-        return None if found is None else CharSpan(*found)
-
-    def char_to_token(
-        self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
-    ) -> int | None:
-        """Tell which token a character of the text went into; None for spaces and what was taken out."""
-        encoding, place = self._character(batch_or_char_index, char_index)
-        found: int | None = encoding.char_to_token(place, sequence_index)
-        return found
-
-    def char_to_word(
-        self, batch_or_char_index: int, char_index: int | None = None, sequence_index: int = 0
-    ) -> int | None:
-        """Tell which word a character of the text is of; None for spaces and what was taken out."""
-        encoding, place = self._character(batch_or_char_index, char_index)
-        found: int | None = encoding.char_to_word(place, sequence_index)
-        return found
-
-    def _word(self, batch_or_word: int, word: int | None, sequence: int) -> tuple[Any, int]:
-        """Find the encoding and the word; a negative index counts from the last word of that text."""
-        encoding, place = self._character(batch_or_word, word)
-        if place < 0:
-            pairs = zip(encoding.word_ids, encoding.sequence_ids, strict=True)
-            place += 1 + max((w for w, s in pairs if w is not None and s == sequence), default=-1)
-        return encoding, place
-
-    def _character(self, batch_or_char: int, char: int | None) -> tuple[Any, int]:
-        row, place = (0, batch_or_char) if char is None else (batch_or_char, char)
-        return self._all()[row], place
+def _feature_array(name: str, value: Any) -> "np.ndarray[Any, Any]":
+    try:
+        array = to_numpy(value)
+    except ValueError:
+        array = value
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise _ragged(name, [len(row) for row in value if hasattr(row, "__len__") and not isinstance(row, str)])
+    return array.astype(np.float32) if array.dtype == np.float64 and not _holds_tensors([value]) else array
 
 
 def as_columns(encoded: Any) -> dict[str, Any]:

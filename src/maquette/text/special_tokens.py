@@ -180,9 +180,9 @@ class SpecialTokens:
             UnknownNameError: there is no special token of that name; the message has the nearest.
         """
         given = {ADDITIONAL if name == "extra_special_tokens" else name: v for name, v in special_tokens_dict.items()}
+        names = {*SPECIAL_TOKENS, *self._own_special_names(), ADDITIONAL}
         for name in given:
-            if name not in SPECIAL_TOKENS and name != ADDITIONAL:
-                names = (*SPECIAL_TOKENS, ADDITIONAL)
+            if name not in names:
                 raise UnknownNameError(f"There is no special token {name!r}.{did_you_mean(name, names)}")
         more = [as_added_token(token, special=True) for token in given.pop(ADDITIONAL, None) or ()]
         named = {name: as_added_token(token, special=True) for name, token in given.items()}
@@ -194,6 +194,11 @@ class SpecialTokens:
             self._additional = list({token.content: token for token in (*kept, *more)}.values())
         self._specials_changed()
         return len(self) - before
+
+    @classmethod
+    def _own_special_names(cls) -> set[str]:
+        """Name the special tokens that the class has beside those of every tokenizer: its `SpecialToken` attributes."""
+        return {name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, SpecialToken)}
 
     def _set_special(self, name: str, token: str | AddedToken | None) -> None:
         if token is None:

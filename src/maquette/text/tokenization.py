@@ -7,9 +7,10 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from maquette.batch import TRUNCATIONS, BatchEncoding, check_choice, truncate, windows
+from maquette.batch import TRUNCATIONS, check_choice, truncate, windows
 from maquette.errors import FileFormatError, InputError
 from maquette.text.added_tokens import AddedTokens
+from maquette.text.encoding import BatchEncoding
 from maquette.text.special_tokens import same
 from maquette.text.templates import Ids, Part
 from maquette.text.text_input import Options, Texts, check_budget, check_windows
@@ -95,11 +96,15 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
         for token in tokens:
             index = self._added.ids.get(token.content, vocabulary.get(token.content))
             if index is None:
-                index = max([self.vocab_size, *(known + 1 for known in self._added.by_id)])
+                index = self._free_id()
             elif (old := self._added.by_id.get(index)) is not None and same(old, token):
                 continue
             self._check_spelling(token)
             self._added.put(token, index)
+
+    def _free_id(self) -> int:
+        """Give the id that a new token gets: the one after all there are."""
+        return max([self.vocab_size, *(known + 1 for known in self._added.by_id)])
 
     def _put_added(self, tokens: dict[int, AddedToken]) -> None:
         vocabulary = self.get_vocab() if tokens else {}
@@ -117,7 +122,7 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
             self._added.put(token, index)
 
     def _check_spelling(self, token: AddedToken) -> None:
-        if not self._added.spelling(token).strip():
+        if token.normalized and self._added.normalize and not self._added.spelling(token).strip():
             raise InputError(
                 f"The token {token.content!r} is empty once normalised, so no text has it. Pass "
                 "AddedToken(…, normalized=False)."

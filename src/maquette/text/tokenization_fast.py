@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from maquette.errors import FileFormatError, InputError
 from maquette.text.backend import ask, read_backend, replace_surrogates, train_backend
+from maquette.text.encoding import LaterRows
 from maquette.text.special_tokens import ADDITIONAL, same
 from maquette.text.templates import Part
 from maquette.text.text_input import Options, Texts, check_budget, check_windows
@@ -155,21 +156,40 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         inputs = texts.firsts if texts.seconds is None else list(zip(texts.firsts, texts.seconds, strict=True))
         if budget is not None and options.overflow and texts.seconds is not None:
             self._check_overflow(texts, options, budget)
+        quick = len(inputs) > 1 and not options.offsets
+        samples, rows = self._find_rows(inputs, texts, options, budget, quick=quick)
+        ids = [row.ids for row in rows]
+        later = partial(self._find_again, ids, inputs, texts, options, budget)
+        return Encoded(
+            ids,
+            [row.type_ids for row in rows] if options.types else None,
+            [row.special_tokens_mask for row in rows] if options.special_mask else None,
+            [row.offsets for row in rows] if options.offsets else None,
+            samples,
+            LaterRows(later, len(rows)) if quick else rows,
+        )
+
+    def _find_rows(
+        self, inputs: list[Any], texts: Texts, options: Options, budget: int | None, *, quick: bool
+    ) -> tuple[list[int] | None, list[Any]]:
+        """Give the rows, and each one's sample where a text can have several; `quick` leaves out where tokens lie."""
         with self._lock:
             self._set_truncation(options, budget)
-            encodings = self._run(inputs, texts, options)
-        samples = None
-        if options.overflow:
-            rows = [(index, row) for index, first in enumerate(encodings) for row in (first, *first.overflowing)]
-            samples, encodings = [index for index, _ in rows], [row for _, row in rows]
-        return Encoded(
-            [row.ids for row in encodings],
-            [row.type_ids for row in encodings] if options.types else None,
-            [row.special_tokens_mask for row in encodings] if options.special_mask else None,
-            [row.offsets for row in encodings] if options.offsets else None,
-            samples,
-            encodings,
-        )
+            encodings = self._run(inputs, texts, options, quick=quick)
+        if not options.overflow:
+            return None, encodings
+        rows = [(index, row) for index, first in enumerate(encodings) for row in (first, *first.overflowing)]
+        return [index for index, _ in rows], [row for _, row in rows]
+
+    def _find_again(self, ids: list[list[int]], *call: Any) -> list[Any]:
+        """Encode once more, for someone who asks where the tokens of a batch lie in their texts."""
+        rows = self._find_rows(*call, quick=False)[1]
+        if [row.ids for row in rows] != ids:
+            raise InputError(
+                "The tokenizer was changed after it gave these rows, and no longer knows where their tokens lie. "
+                "Call it again, or pass return_offsets_mapping=True in the call."
+            )
+        return rows
 
     def _set_truncation(self, options: Options, budget: int | None) -> None:
         """Have the Rust library cut rows to length; it keeps this, so it is only told when it changes."""
@@ -187,7 +207,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         if current is None or any(current[name] != value for name, value in wanted.items()):
             ask(lambda: self._backend.enable_truncation(**wanted), InputError)
 
-    def _run(self, inputs: list[Any], texts: Texts, options: Options) -> list[Any]:
+    def _run(self, inputs: list[Any], texts: Texts, options: Options, *, quick: bool) -> list[Any]:
         """Encode; only where that fails is it found out why: halves of surrogate pairs, or a row that cannot be cut."""
         form: Any = {"is_pretokenized": texts.words, "add_special_tokens": options.add_special_tokens}
 
@@ -196,11 +216,12 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             return self._backend.encode(*parts, **form)
 
         try:
-            return [encode(0)] if len(inputs) == 1 else list(self._backend.encode_batch(inputs, **form))
+            batch = self._backend.encode_batch_fast if quick else self._backend.encode_batch
+            return [encode(0)] if len(inputs) == 1 else list(batch(inputs, **form))
         except Exception:
             clean = list(map(replace_surrogates, inputs))
         if clean != inputs:
-            return self._run(clean, texts, options)
+            return self._run(clean, texts, options, quick=quick)
         return [ask(partial(encode, row), partial(_name_row, row)) for row in range(len(inputs))]
 
     def _check_overflow(self, texts: Texts, options: Options, budget: int) -> None:

@@ -1,13 +1,22 @@
 """Between tokens, ids and texts, once there is a vocabulary."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import AddedToken
 
-from maquette.errors import InputError
+from maquette.errors import InputError, UnknownFieldError, did_you_mean
 from maquette.tensors import framework_of, to_numpy
+from maquette.text.id_rows import read_id_rows
 from maquette.text.special_tokens import SpecialTokens
 from maquette.text.templates import Templates
+
+FRAME_OFFSETS = ("output_char_offsets", "output_word_offsets")
+NO_FRAMES = (
+    " Its ids are of a text, which has no frames; return_offsets_mapping=True in the call of a fast tokenizer gives "
+    "where in the text each token is from."
+)
 
 
 class Vocabulary(Templates, SpecialTokens):
@@ -44,6 +53,7 @@ class Vocabulary(Templates, SpecialTokens):
         clean_up_tokenization_spaces: bool | None = None,
         *,
         spaces_between_special_tokens: bool = True,
+        **unknown: Any,
     ) -> Any:
         """Give the text of ids: a list, an array or a tensor of them; a batch gives a list of texts.
 
@@ -53,13 +63,14 @@ class Vocabulary(Templates, SpecialTokens):
                 tokenizer's own setting, unless given.
 
         Raises:
-            InputError: an id is not in the vocabulary.
+            InputError: an id is not in the vocabulary, or what is given are no ids.
         """
-        ids = to_numpy(token_ids).tolist() if framework_of(token_ids) else token_ids
-        if isinstance(ids, list | tuple) and ids and not isinstance(ids[0], int) and hasattr(ids[0], "__len__"):
+        self._check_decoding(unknown)
+        rows = read_id_rows(token_ids)
+        if rows.batched:
             options: Any = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces}
-            return [self.decode(row, skip_special_tokens, **options) for row in ids]
-        tokens = self.convert_ids_to_tokens([ids] if isinstance(ids, int) else list(ids), skip_special_tokens)
+            return self.batch_decode(rows.split(), skip_special_tokens, **options)
+        tokens = self.convert_ids_to_tokens(rows.ids.tolist(), skip_special_tokens)
         text = self.convert_tokens_to_string(tokens)
         tidy = (
             self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
@@ -70,6 +81,19 @@ class Vocabulary(Templates, SpecialTokens):
         """Give the text of each row of ids."""
         rows = to_numpy(sequences) if framework_of(sequences) else sequences
         return [self.decode(row, skip_special_tokens, **options) for row in rows]
+
+    def _check_decoding(self, unknown: Mapping[str, Any]) -> None:
+        """Refuse keywords that decoding does not take, with the nearest that it does."""
+        if not unknown:
+            return
+        parameters = inspect.signature(self.decode).parameters.values()
+        known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name != "token_ids"]
+        lines = [
+            f"{type(self).__name__}: decoding takes no {name!r}."
+            + (NO_FRAMES if name in FRAME_OFFSETS and name not in known else did_you_mean(name, known))
+            for name in unknown
+        ]
+        raise UnknownFieldError("\n".join(lines))
 
     @staticmethod
     def clean_up_tokenization(text: str) -> str:

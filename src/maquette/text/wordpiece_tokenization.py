@@ -15,6 +15,7 @@ from maquette.text.backend import make_template
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE, read_token
+from maquette.text.vocabulary_files import read_lines
 from maquette.text.wordpiece import (
     CONTINUATION,
     END,
@@ -36,23 +37,7 @@ def read_vocabulary(path: str | os.PathLike[str], *, unk_token: str) -> dict[str
         MissingFileError: there is no such file.
         FileFormatError: it is empty, not UTF-8, has a line twice (which), or lacks the unknown token.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not text in UTF-8: {error}.") from error
-    except OSError as error:
-        raise MissingFileError(f"The vocabulary {str(path)!r} cannot be read: {error.strerror}.") from error
-    lines = text.removeprefix("\ufeff").split("\n")
-    vocabulary: dict[str, int] = {}
-    for index, line in enumerate(lines[:-1] if not lines[-1] else lines):
-        token = line.rstrip("\r")
-        if token in vocabulary:
-            raise FileFormatError(
-                f"{path}, line {index + 1}: the token {token!r} is on line {vocabulary[token] + 1} too, and each needs "
-                "an id of its own. Remove one of the two."
-            )
-        vocabulary[token] = index
-    return check_vocabulary(vocabulary, unk_token, str(path))
+    return check_vocabulary(read_lines(path), unk_token, str(path))
 
 
 def check_vocabulary(vocabulary: Mapping[str, int], unk_token: str, place: str) -> dict[str, int]:
