@@ -276,7 +276,8 @@ class Tolerance:
     def _unexplained(self, report: LoadReport, prefix: str, file_keys: Iterable[str]) -> list[str]:
         """Leave out what the caller allows, and heads that the file never had a tensor of."""
         missing = [n for n in report.missing if not any(fnmatchcase(n, pattern) for pattern in self.allow_missing)]
-        missing = [n for n in missing if not any(re.search(pattern, n) for pattern in self.expected_missing)]
+        if not self.strict:
+            missing = [n for n in missing if not any(re.search(pattern, n) for pattern in self.expected_missing)]
         if self.strict or not prefix or not any(name.startswith(f"{prefix}.") for name in report.assigned):
             return missing
         known = {key.partition(".")[0] for key in file_keys}
