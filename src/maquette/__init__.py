@@ -14,6 +14,7 @@ _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
     "modeling.torch": ("PreTrainedModel",),
     "modeling.activations": ("ACT2FN",),
+    "modeling.backbone": ("BackboneConfigMixin", "BackboneMixin"),
     "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),
     "modeling.outputs": (
         "ModelOutput",
@@ -42,6 +43,10 @@ _HOMES = {
     "text.tokenization_base": ("PreTrainedTokenizerBase",),
     "text.tokenization_fast": ("PreTrainedTokenizerFast",),
     "text.wordpiece_tokenization": ("WordPieceTokenizer", "WordPieceTokenizerFast"),
+    "images.fetching": ("load_image",),
+    "images.processing": ("BaseImageProcessor", "ImageFeatureExtractionMixin", "ImageProcessingMixin"),
+    "feature_extraction": ("FeatureExtractionMixin", "SequenceFeatureExtractor"),
+    "processing": ("ProcessorMixin",),
     "errors": (
         "MaquetteError",
         "CheckpointError",

@@ -189,7 +189,13 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
     def __repr__(self) -> str:
         fields = self._schema().fields
         shown = {n: v for n, v in self.to_dict().items() if n not in self._quiet or v != _plain(fields[n].default)}
-        return f"{type(self).__name__} {to_json(encode_floats(shown)).rstrip()}"
+        ordered = {name: shown[name] for name in sorted(shown, key=self._printed_as)}
+        return f"{type(self).__name__} {json.dumps(encode_floats(ordered), indent=2, ensure_ascii=False)}"
+
+    @classmethod
+    def _printed_as(cls, name: str) -> str:
+        """Override to have a setting printed where another name would stand."""
+        return name
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PreprocessingMixin) and type(self) is type(other) and self.to_dict() == other.to_dict()
