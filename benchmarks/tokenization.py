@@ -3,15 +3,16 @@
     MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/tokenization.py [--pairs 3] [--profile]
 
 The paragraphs are Python's own: the language reference that `pydoc` shows, and the documentation strings of the
-standard library and numpy; the 8,000 longest, in their order (about 2.3 MB, 2 % of them not ASCII). The vocabulary is
-trained from them with the `tokenizers` library: 30,522 tokens, if they yield as many. Every process loads the same
-files, and the ids that the kinds give are compared.
+standard library and numpy; the 8,000 longest, in their order (about 2.3 MB, 2 % of them not ASCII). The vocabulary,
+30,522 tokens, is trained with the `tokenizers` library on all of those strings and torch's and sympy's. Every process
+loads the same files, and the ids that the kinds give are compared.
 """
 
 import argparse
 import ast
 import cProfile
 import hashlib
+import importlib
 import json
 import os
 import pstats
@@ -38,14 +39,13 @@ TITLES = {
 KINDS = {"peer": "the peer's, in Rust", "legacy": "the peer's, in Python", "python": "Python", "rust": "Rust"}
 
 
-def documentation() -> Iterator[str]:
-    """Give the texts of pydoc's topics, then every documentation string."""
+def documentation(*packages: str) -> Iterator[str]:
+    """Give the texts of pydoc's topics, then every documentation string of the standard library and of packages."""
     import pydoc_data.topics
 
-    import numpy as np
-
     yield from (text for _, text in sorted(pydoc_data.topics.topics.items()))
-    for root in (Path(sysconfig.get_paths()["stdlib"]), Path(np.__file__).parent):
+    folders = [Path(importlib.import_module(package).__file__ or "").parent for package in packages]
+    for root in (Path(sysconfig.get_paths()["stdlib"]), *folders):
         for path in sorted(root.rglob("*.py")):
             if {"site-packages", "test", "tests"} & {*path.relative_to(root).parts}:
                 continue
@@ -58,13 +58,14 @@ def documentation() -> Iterator[str]:
 
 
 def paragraphs() -> list[str]:
-    pieces = (" ".join(piece.split()) for text in documentation() for piece in re.split(r"\n\s*\n", text))
+    pieces = (" ".join(piece.split()) for text in documentation("numpy") for piece in re.split(r"\n\s*\n", text))
     distinct = list(dict.fromkeys(pieces))
     shortest = sorted(map(len, distinct), reverse=True)[:PARAGRAPHS][-1]
     return [piece for piece in distinct if len(piece) >= shortest][:PARAGRAPHS]
 
 
-def train(texts: list[str], path: Path) -> int:
+def train(path: Path) -> int:
+    """Train a vocabulary of the size of BERT's, on more text than is tokenized: that does not yield as many tokens."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -72,7 +73,7 @@ def train(texts: list[str], path: Path) -> int:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(vocab_size=30522, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(documentation("numpy", "torch", "sympy"), trainer)
     vocabulary = tokenizer.get_vocab()
     path.write_text("".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__)), encoding="utf-8")
     return len(vocabulary)
@@ -160,7 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         texts = paragraphs()
         Path(folder, "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-        size = train(texts, Path(folder, "vocab.txt"))
+        size = train(Path(folder, "vocab.txt"))
         other = sum(not text.isascii() for text in texts)
         print(f"{len(texts)} paragraphs, {sum(map(len, texts)) / 1e6:.2f} MB, {other} not ASCII; {size} tokens\n")
         if chosen.profile:

@@ -557,3 +557,11 @@ def test_offsets_need_a_fast_tokenizer() -> None:
         tokenizer("a").word_ids()
     assert tokenizer("a").encodings is None
     assert not tokenizer("a").is_fast
+
+
+def test_only_the_ids_of_one_text_become_tokens(tokenizer: Any) -> None:
+    assert tokenizer.convert_ids_to_tokens(np.int64(5)) == "the"
+    assert tokenizer.convert_ids_to_tokens(np.array([5, 6])) == ["the", "cat"]
+    for wrong in ([[5], [6]], [5.5], np.array([0.5])):
+        with pytest.raises(InputError):
+            tokenizer.convert_ids_to_tokens(wrong)

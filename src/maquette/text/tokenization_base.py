@@ -7,7 +7,7 @@ import contextlib
 import gc
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ class Encoded:
     special: list[list[int]] | None = None
     offsets: list[Any] | None = None
     samples: list[int] | None = None
-    encodings: list[Any] | None = None
+    encodings: Sequence[Any] | None = None
 
 
 class TokenizerMeta(type):

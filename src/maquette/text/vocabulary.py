@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken
 
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
@@ -109,13 +110,15 @@ class Vocabulary(Templates, SpecialTokens):
         """Give the token of an id, or the tokens of a list of ids.
 
         Raises:
-            InputError: an id is not in the vocabulary.
+            InputError: an id is not in the vocabulary, or what is given are no ids of one text.
         """
-        if isinstance(ids, int):
-            return self._token_of(ids)
-        values = to_numpy(ids).tolist() if framework_of(ids) else ids
+        if isinstance(ids, int | np.integer):
+            return self._token_of(int(ids))
+        rows = read_id_rows(ids)
+        if rows.batched:
+            raise InputError("convert_ids_to_tokens takes the ids of one text; these are of several. Go row by row.")
         skipped = self._skipped_ids() if skip_special_tokens else ()
-        return [self._token_of(int(index)) for index in values if int(index) not in skipped]
+        return [self._token_of(index) for index in rows.ids.tolist() if index not in skipped]
 
     def _skipped_ids(self) -> set[int]:
         special = {index for index, token in self.added_tokens_decoder.items() if token.special}
