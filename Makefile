@@ -20,7 +20,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev,audio]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 # The peer has an environment of its own; only parity tests and benchmarks use it.

@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry remote_code travel tensors"
 DATA = "plain schema construction configuration batch text preprocessing"
-DATA += " images audio feature_extraction processing processor_parts"
+DATA += " images audio feature_extraction processing processor_parts preprocessor_classes"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(DATA.split(), 1),

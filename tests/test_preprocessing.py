@@ -180,3 +180,11 @@ def test_code_of_a_custom_class_travels_and_needs_trust(
     assert run_fresh(code) == "7\n"
     with pytest.raises(UntrustedCodeError):
         AutoImageProcessor.from_pretrained(tmp_path / "saved")
+
+
+def test_a_part_saved_into_a_processors_folder_is_what_is_loaded(tmp_path: Path) -> None:
+    parts = {"image_processor": {"size": 5}, "feature_extractor": {"gain": 3.0}, "processor_class": "P"}
+    (tmp_path / "processor_config.json").write_text(json.dumps(parts))
+    Loudness(gain=7.0).save_pretrained(tmp_path)
+    assert Loudness.from_pretrained(tmp_path) == Loudness(gain=7.0)
+    assert Written.from_pretrained(tmp_path) == Written(size=5)

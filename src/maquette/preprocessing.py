@@ -285,7 +285,14 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
 
         saved = copy.deepcopy(self)
         pack_code(type(self), saved, transaction)
-        transaction.write(FILE, saved._verified())
+        text = saved._verified()
+        file, content = transaction.folder / PROCESSOR_FILE, {}
+        if file.is_file():  # of a processor, whose part this may be
+            content = read_json(file)
+        if self._section in content:
+            transaction.write(PROCESSOR_FILE, to_json({**content, self._section: json.loads(text)}))
+        else:
+            transaction.write(FILE, text)
 
     def _verified(self) -> str:
         """Give the file's text, having seen that it reads back as this."""

@@ -255,12 +255,17 @@ def unknown_model_type(model_type: Any) -> UnknownNameError:
 
 
 def support_table() -> str:
-    """Say in a Markdown table which architectures there are, with how many tasks, and with which tokenizers."""
-    rows = ["| model type | tasks in torch | Python tokenizer | fast tokenizer |", "| --- | --- | --- | --- |"]
+    """Say in a Markdown table which architectures there are, with how many tasks, and with which preprocessing."""
+    rows = [
+        "| model type | tasks in torch | Python tokenizer | fast tokenizer | other preprocessing |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for card in cards():
-        kinds = [name.partition(":")[2] if name else "" for name in card.tokenizer]
+        others = [getattr(card, section) for section in PREPROCESSOR_AUTO_CLASSES.values()]
+        kinds = [*card.tokenizer, *filter(None, others)] if any(others) else [*card.tokenizer, None]
+        names = [f"`{reference.partition(':')[2]}`" if reference else "no" for reference in kinds]
         tasks = ", ".join(name.removeprefix("AutoModelFor").replace("AutoModel", "base model") for name in card.models)
-        rows.append(f"| {card.model_type} | {tasks} | {' | '.join(f'`{kind}`' if kind else 'no' for kind in kinds)} |")
+        rows.append(f"| {card.model_type} | {tasks} | {names[0]} | {names[1]} | {', '.join(names[2:])} |")
     return "\n".join(rows)
 
 

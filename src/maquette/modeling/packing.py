@@ -171,7 +171,7 @@ def lay_out(
             f"{shape}. Give one number per token: 1 where it is real, 0 where it is padding."
         )
     mask = attention_mask.to(torch.bool)
-    if explicit or packed is False or _is_traced(mask):
+    if explicit or packed is False or is_traced(mask):
         return Layout(shape, mask, explicit=explicit, weights=weights)
     wanted = _wanted.get() if packed is None else packed
     if wanted is False:
@@ -179,7 +179,7 @@ def lay_out(
     return _pack(mask, share=PACK_UP_TO if wanted is None else 1.0)
 
 
-def _is_traced(mask: Tensor) -> bool:
+def is_traced(mask: Tensor) -> bool:
     """Tell whether a tensor's values cannot be looked at: in a compiler or tracer, under vmap, or without storage."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return True
