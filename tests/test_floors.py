@@ -8,12 +8,14 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry remote_code travel tensors"
+GROUND += " code_finder code_import code_package code_store import_statements requirements stand_in verification"
 DATA = "plain schema construction configuration batch text preprocessing"
 DATA += " images audio feature_extraction processing processor_parts preprocessor_classes"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(DATA.split(), 1),
     "checkpoint": 2,
+    **dict.fromkeys(("stand_in.attention_masks", "stand_in.caches", "stand_in.layers", "stand_in.outputs"), 3),
     "modeling": 3,
     "models": 4,
     "auto": 5,

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from maquette.code_finder import PACKAGE_PREFIX as PACKAGE_PREFIX
 from maquette.errors import UnknownNameError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "maquette.models"
-PACKAGE_PREFIX = "maquette_remote_"  # what modules of checkpoints' own code are called
 
 TASKS = [
     "PreTraining",

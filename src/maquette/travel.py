@@ -8,15 +8,16 @@ import logging
 import os
 import site
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from maquette.code_package import CodePackage, package_of
 from maquette.errors import RemoteCodeError, SaveError
+from maquette.import_statements import find_imports
 from maquette.registry import travelling_classes
-from maquette.remote_code import CodePackage, package_of
 from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ class Closure:
 
     def _read(self, module: Module) -> None:
         """Take in all that a module imports."""
-        for statement, guarded in _imports(ast.parse(module.content, filename=str(module.path))):
+        for statement, guarded in find_imports(ast.parse(module.content, filename=str(module.path))):
             missing = self._follow(module, statement)
             if missing and not guarded:
                 raise RemoteCodeError(
@@ -388,42 +389,3 @@ def _places_of(top: str) -> list[str] | None:
     if spec is None or (spec.origin in (None, "built-in", "frozen") and spec.submodule_search_locations is None):
         return None
     return [*(spec.submodule_search_locations or [spec.origin])]  # type: ignore[list-item]
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Find every import, and whether it stands where the module may be missing: in `try`, or where it did not run."""
-    waiting = [(tree, False)]
-    while waiting:
-        node, guarded = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node, guarded
-        elif isinstance(node, ast.Call) and (call := _import_call(node)):
-            yield call, True
-        else:
-            guarded = guarded or _is_guard(node)
-            waiting += [(child, guarded) for child in reversed([*ast.iter_child_nodes(node)])]
-
-
-def _is_guard(node: ast.AST) -> bool:
-    if isinstance(node, ast.If):
-        return _mentions(node.test, "TYPE_CHECKING")
-    if isinstance(node, ast.With):
-        return any(_mentions(item.context_expr, "suppress") for item in node.items)
-    return isinstance(node, ast.Try | ast.TryStar | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-
-
-def _mentions(node: ast.AST, name: str) -> bool:
-    return any(name in (getattr(part, "id", ""), getattr(part, "attr", "")) for part in ast.walk(node))
-
-
-def _import_call(node: ast.Call) -> ast.Import | ast.ImportFrom | None:
-    """Read `importlib.import_module("…")` with a name that is written out as the import that it is."""
-    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-    name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
-    if called != "import_module" or not isinstance(name, str) or not name.strip("."):
-        return None
-    path = name.lstrip(".")
-    if path == name:
-        return ast.Import([ast.alias(name)])
-    base, _, last = path.rpartition(".")
-    return ast.ImportFrom(base or None, [ast.alias(last)], len(name) - len(path))
