@@ -28,7 +28,14 @@ logger = logging.getLogger(__name__)
 # From a folder's auto_map to a class -----------------------------------------------------------------------------
 
 
-def load_remote_class(source: Source, auto_map: Mapping[str, Any], auto_class: str, *, trust: bool | str | None) -> Any:
+def load_remote_class(
+    source: Source,
+    auto_map: Mapping[str, Any],
+    auto_class: str,
+    *,
+    trust: bool | str | None,
+    reference: str | None = None,
+) -> Any:
     """Load the class that a checkpoint's `auto_map` names for an AutoClass, if the caller approves its code.
 
     Args:
@@ -36,13 +43,14 @@ def load_remote_class(source: Source, auto_map: Mapping[str, Any], auto_class: s
         auto_map: what its configuration says.
         auto_class: `"AutoConfig"`, `"AutoModel"`, …
         trust: `trust_remote_code` as the caller gave it: True, or `"sha256:…"` for exactly this code.
+        reference: which class, where the map names several for the AutoClass.
 
     Raises:
         UntrustedCodeError: not approved, or not the code that was approved; nothing ran.
         RemoteCodeError: approved, but it cannot be imported, or is no class for this AutoClass.
     """
     _check_trust(trust)
-    reference = auto_map.get(auto_class)
+    reference = auto_map.get(auto_class) if reference is None else reference
     if auto_class not in auto_map:
         offered = ", ".join(map(repr, sorted(auto_map))) or "nothing"
         raise RemoteCodeError(f"{source.label!r} offers no class for {auto_class}: its auto_map has {offered}.")

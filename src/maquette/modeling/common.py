@@ -179,6 +179,8 @@ class ModelMixin(PretrainedMixin):
             max_shard_size: the most bytes of one weights file, such as `"5GB"` (the default).
             state_dict: weights to save instead of the model's own.
             variant: put into the name of the weights files.
+            verify: True first tries in a fresh process, which does not see your source, whether what is saved loads and
+                is the same, configuration and weights bit for bit.
             is_main_process: False does nothing, for the other processes of a distributed run.
             options: further, the options of `push_to_hub`.
 
