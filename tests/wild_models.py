@@ -23,8 +23,6 @@ class Wild:
         weights: shapes by name; a text is a name that holds the same values.
         auto_class: what loads it.
         inputs: the arguments of the call, each as nested lists of ids, or as a shape of floats.
-        peer: whether the peer of today still loads it.
-        missing: weights that no file has.
     """
 
     files: dict[str, str]
@@ -32,7 +30,6 @@ class Wild:
     weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
     auto_class: str = "AutoModel"
     inputs: dict[str, Any] = field(default_factory=dict)
-    peer: bool = True
 
     def tensors(self) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
@@ -459,7 +456,7 @@ ENCODER_FILES = {
 }
 ENCODER_INPUTS = {"input_ids": IDS, "attention_mask": MASK}
 
-# A decoder of 2023: optional kernels, a table of attention classes, caches, warnings that are given once ---------------
+# A decoder of 2023: optional kernels, a table of attention classes, caches, warnings that are given once -------------
 
 DECODER_CONFIGURATION = '''
 # coding=utf-8
@@ -951,9 +948,9 @@ DECODER_CONFIG = {
     **{"torch_dtype": "float32", "transformers_version": "4.36.2"},
 }
 
-# A decoder of 2025: types for keywords, decorators for outputs, ties by name, layers that checkpoint themselves ---------
+# A decoder of 2025: types for keywords, decorators for outputs, ties by name, layers that checkpoint themselves -----
 
-MODERN_MODELING = '''
+MODERN_MODELING = """
 from collections.abc import Callable
 from typing import Optional, Union
 
@@ -969,7 +966,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, logging
 
 from .configuration_rill import RillConfig
-from .nn.mixing import Mixer
+from .mixing_rill import Mixer
 
 logger = logging.get_logger(__name__)
 
@@ -1038,9 +1035,9 @@ class RillForCausalLM(RillPreTrainedModel, GenerationMixin):
 
 
 __all__ = ["RillForCausalLM", "RillModel", "RillPreTrainedModel"]
-'''
+"""
 MODERN_FILES = {
-    "configuration_rill.py": '''
+    "configuration_rill.py": """
 from transformers import PretrainedConfig
 
 
@@ -1059,14 +1056,13 @@ class RillConfig(PretrainedConfig):
 
 
 __all__ = ["RillConfig"]
-''',
+""",
     "modeling_rill.py": MODERN_MODELING,
-    "nn/__init__.py": "",
-    "nn/mixing.py": '''
+    "mixing_rill.py": """
 import torch
 from torch import nn
 
-from ..configuration_rill import RillConfig
+from .configuration_rill import RillConfig
 
 
 class Mixer(nn.Module):
@@ -1079,7 +1075,7 @@ class Mixer(nn.Module):
         # the mean of all tokens up to each one
         counts = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype)
         return self.proj(x.cumsum(1) / counts[None, :, None])
-''',
+""",
 }
 MODERN_CONFIG = {
     "architectures": ["RillForCausalLM"],
@@ -1098,7 +1094,7 @@ MODERN_WEIGHTS = {
 
 # One file that registers itself, with a nested configuration and an optional package ----------------------------------
 
-VISION_FILE = '''
+VISION_FILE = """
 import math
 import copy
 import transformers
@@ -1178,6 +1174,10 @@ class DuneModel(transformers.PreTrainedModel):
         )
         self.classifier = nn.Linear(config.stem_config.width, config.num_labels)
         self.loss = nn.CrossEntropyLoss()
+        self.post_init()
+
+    def _init_weights(self, module):
+        pass
 
     @torch.no_grad()
     def predict(self, pixel_values):
@@ -1195,7 +1195,7 @@ class DuneModel(transformers.PreTrainedModel):
 AutoConfig.register("dune", DuneConfig)
 AutoModel.register(DuneConfig, DuneModel)
 AutoModelForImageClassification.register(DuneConfig, DuneModel)
-'''
+"""
 VISION_CONFIG = {
     "architectures": ["DuneModel"],
     "auto_map": {
@@ -1236,7 +1236,6 @@ WILD = {
             "pooler.bias": (8,),
         },
         inputs=ENCODER_INPUTS,
-        peer=False,  # file_utils, get_head_mask and pruning left the peer
     ),
     "its masked head, tied": Wild(
         ENCODER_FILES,
@@ -1244,7 +1243,6 @@ WILD = {
         {f"pebble.{name}": shape for name, shape in ENCODER_WEIGHTS.items()},
         auto_class="AutoModelForMaskedLM",
         inputs=ENCODER_INPUTS,
-        peer=False,
     ),
     "decoder of 2023": Wild(
         {"configuration_brook.py": DECODER_CONFIGURATION, "modeling_brook.py": DECODER_MODELING},
@@ -1252,7 +1250,6 @@ WILD = {
         DECODER_WEIGHTS,
         auto_class="AutoModelForCausalLM",
         inputs=ENCODER_INPUTS,
-        peer=False,  # caches have no get_usable_length any more
     ),
     "decoder of 2025": Wild(
         MODERN_FILES,

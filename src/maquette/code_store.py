@@ -128,4 +128,4 @@ def pickle_by_code(module: types.ModuleType) -> None:
     """Have the configurations, models and preprocessing classes of a module pickle so, by way of their metaclasses."""
     for meta in {type(found) for found in vars(module).values() if isinstance(found, type)}:
         if meta.__module__.startswith("maquette."):
-            copyreg.pickle(meta, pickle_class)  # type: ignore[arg-type]
+            copyreg.pickle(meta, pickle_class)

@@ -153,7 +153,7 @@ def explain_failure(requirements: Mapping[str, str]) -> str:
 
 def report_differences(label: str, requirements: Mapping[str, str]) -> None:
     """Log, once, versions that are not those of the save; code mostly works with others too."""
-    if logger.isEnabledFor(logging.INFO) and (reason := explain_failure(requirements)):
-        if (label, reason) not in _reported:
-            _reported.add((label, reason))
-            logger.info("The code of %r was loaded. %s", label, reason)
+    reason = explain_failure(requirements) if logger.isEnabledFor(logging.INFO) else ""
+    if reason and (label, reason) not in _reported:
+        _reported.add((label, reason))
+        logger.info("The code of %r was loaded. %s", label, reason)

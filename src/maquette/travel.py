@@ -60,7 +60,7 @@ def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Tran
     closure = Closure(travelling[0], travelling)
     closure.take(travelling[0], needed=True)
     taken = {auto: closure.take(target, needed=auto == "AutoConfig") for auto, target in classes.items()}
-    auto_map = {auto: closure.refer(*place) for auto, place in taken.items() if place}
+    auto_map: dict[str, Any] = {auto: closure.refer(*place) for auto, place in taken.items() if place}
     if cls._default_auto_class == "AutoTokenizer":  # type: ignore[attr-defined]
         pair = [closure.take(one, needed=False) if one else None for one in _tokenizer_pair(cls)]
         auto_map = {"AutoTokenizer": [closure.refer(*place) if place else None for place in pair]}
@@ -75,7 +75,9 @@ def _tokenizer_pair(cls: Any) -> tuple[Any, Any]:
         return getattr(cls, "slow_tokenizer_class", None) or next(iter(named), None), cls
     others = (one for one in travelling_tokenizers() if one.is_fast)
     names = f"{cls.__name__}Fast"
-    return cls, next((o for o in others if getattr(o, "slow_tokenizer_class", None) is cls or o.__name__ == names), None)
+    return cls, next(
+        (o for o in others if getattr(o, "slow_tokenizer_class", None) is cls or o.__name__ == names), None
+    )
 
 
 def _carry_on(packages: list[CodePackage], config: Any, transaction: Transaction) -> None:

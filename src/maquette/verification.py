@@ -160,7 +160,10 @@ def reload(job: Mapping[str, Any]) -> None:
 
 
 def _differences(saved: Path, again: Path) -> Iterator[str]:
-    names = [{path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} for folder in (saved, again)]
+    names = [
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for folder in (saved, again)
+    ]
     for name in sorted(names[0] | names[1]):
         if name not in names[1]:
             yield f"{name} is not written again"

@@ -106,15 +106,14 @@ HOMES = {
     ),
 }
 PLACES = {name: f"{__name__}.{module}" for module, names in HOMES.items() for name in names}
-PLACES |= dict.fromkeys(
-    ("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings"
-)
+PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
 # Modules of the peer that code takes as objects: `from transformers import utils`.
-MODULES = frozenset(
-    "activations cache_utils configuration_utils file_utils generation image_processing_utils image_utils "
-    "modeling_attn_mask_utils modeling_outputs modeling_utils models processing_utils pytorch_utils "
-    "tokenization_utils tokenization_utils_base tokenization_utils_fast utils".split()
-)
+_MODULES = """
+    activations cache_utils configuration_utils file_utils generation image_processing_utils image_utils
+    modeling_attn_mask_utils modeling_outputs modeling_utils models processing_utils pytorch_utils
+    tokenization_utils tokenization_utils_base tokenization_utils_fast utils
+"""
+MODULES = frozenset(_MODULES.split())
 _AVAILABILITY = re.compile(r"is_(\w+)_available")
 
 

@@ -1,4 +1,4 @@
-"""Masks `(batch, 1, queries, keys)` that are added to scores of attention: 0 where it may look, the least number else."""
+"""Masks `(batch, 1, queries, keys)` to be added to scores: 0 where attention may look, the least number elsewhere."""
 
 from typing import Any
 

@@ -4,7 +4,6 @@ import enum
 from typing import Any, TypedDict
 from typing import Unpack as Unpack
 
-
 CONFIG_NAME, WEIGHTS_NAME, SAFE_WEIGHTS_NAME = "config.json", "pytorch_model.bin", "model.safetensors"
 DUMMY_INPUTS = [[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]]
 DUMMY_MASK = [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
@@ -27,7 +26,7 @@ class FlashAttentionKwargs(TypedDict, total=False):
     """Further arguments of an attention function."""
 
 
-class ExplicitEnum(str, enum.Enum):
+class ExplicitEnum(str, enum.Enum):  # noqa: UP042 - texts are formatted by their names, as the peer has it
     """Choices that are texts; an unknown one is an error that lists the known ones."""
 
     @classmethod

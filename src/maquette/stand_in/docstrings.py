@@ -67,6 +67,7 @@ def check_model_inputs(function: Any = None, **settings: Any) -> Any:
 
 def can_return_tuple(forward: Any) -> Any:
     """Have a `forward` that always gives an output class give a tuple where `return_dict=False` asks for it."""
+
     @functools.wraps(forward)
     def wrapped(self: Any, *args: Any, return_dict: bool | None = None, **kwargs: Any) -> Any:
         output = forward(self, *args, **kwargs)

@@ -13,6 +13,6 @@ class GenerationMixin:
             NotImplementedError: always; it says what to do.
         """
         raise NotImplementedError(
-            f"{type(self).__name__}.generate: maquette runs models, and has no generation of text. Call the model token "
-            "by token, or load the checkpoint with transformers."
+            f"{type(self).__name__}.generate: maquette runs models, and generates no text. Call the model token by "
+            "token, or load the checkpoint with transformers."
         )

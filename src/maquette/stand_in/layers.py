@@ -89,7 +89,7 @@ def apply_chunking_to_forward(
     """Run a function piece by piece along one axis, to save memory; 0 runs it at once."""
     if chunk_size <= 0:
         return forward_fn(*input_tensors)
-    pieces = zip(*(tensor.split(chunk_size, dim=chunk_dim) for tensor in input_tensors), strict=True)
+    pieces = zip(*(torch.split(tensor, chunk_size, dim=chunk_dim) for tensor in input_tensors), strict=True)
     return torch.cat([forward_fn(*piece) for piece in pieces], dim=chunk_dim)
 
 
