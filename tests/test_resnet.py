@@ -1,10 +1,8 @@
 """ResNet: it computes what the peer computes, on either's weights; what makes it fast cannot be seen from outside."""
 
 import copy
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -457,34 +455,3 @@ from maquette import ResNetConfig
 assert ResNetConfig().stage_names[-1] == "stage4"
 assert not {"torch", "keras", "jax"} & set(sys.modules)
 """)
-
-
-def test_the_folder_copied_out_is_a_custom_model(tmp_path, run_fresh):
-    """The package's own code, unedited and under another name, travels with its weights like anyone's."""
-    source = Path(importlib.util.find_spec("maquette.models.resnet").origin).parent
-    ignored = shutil.ignore_patterns("__pycache__", "*_tf.py", "*_flax.py")
-    shutil.copytree(source, tmp_path / "my_resnet", ignore=ignored)
-    code = f"""
-import sys, torch
-sys.path.insert(0, {str(tmp_path)!r})
-from my_resnet.configuration import ResNetConfig
-from my_resnet.modeling import ResNetBackbone, ResNetForImageClassification
-ResNetConfig.register_for_auto_class()
-ResNetBackbone.register_for_auto_class("AutoBackbone")
-ResNetForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-torch.manual_seed(0)
-model = ResNetForImageClassification(ResNetConfig(**{NARROW!r})).eval()
-model.save_pretrained("saved")
-print(model(model.dummy_inputs["pixel_values"]).logits.tolist())
-"""
-    load = """
-from maquette import AutoBackbone, AutoModelForImageClassification
-model = AutoModelForImageClassification.from_pretrained("saved", trust_remote_code=True)
-assert type(model).__module__.startswith("maquette_remote_")
-print(model(model.dummy_inputs["pixel_values"]).logits.tolist())
-backbone = AutoBackbone.from_pretrained("saved", out_indices=[1], trust_remote_code=True)
-assert type(backbone).__module__.startswith("maquette_remote_") and backbone.channels == [12]
-"""
-    saved = run_fresh(code)
-    shutil.rmtree(tmp_path / "my_resnet")
-    assert saved.splitlines()[-1] in run_fresh(load).splitlines()
