@@ -19,6 +19,8 @@ FLOORS: dict[str, int] = {
     "auto": 5,
     "auto_preprocessing": 5,
     "testing": 6,
+    "trust_report": 6,
+    "commands": 6,
     "cli": 6,
     "__main__": 6,
 }

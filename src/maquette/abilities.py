@@ -38,7 +38,7 @@ NAMES = {
     "os.spawnle os.spawnlp os.spawnlpe os.spawnv os.spawnve os.spawnvp os.spawnvpe os.posix_spawn os.posix_spawnp "
     "os.startfile os.kill os.killpg posix nt",
     "files written": "shutil tempfile os.remove os.unlink os.rmdir os.removedirs os.rename os.renames os.replace "
-    "os.mkdir os.makedirs os.mkfifo os.mknod os.link os.symlink os.write os.truncate os.chmod os.chown os.lchown os.open "
+    "os.mkdir os.makedirs os.mkfifo os.mknod os.link os.symlink os.write os.truncate os.chmod os.chown os.open "
     "torch.save numpy.save numpy.savez numpy.savez_compressed numpy.savetxt numpy.memmap safetensors.torch.save_file "
     "safetensors.numpy.save_file sqlite3 dbm zipfile tarfile mmap logging.FileHandler",
     "files read": "os.listdir os.scandir os.walk os.fwalk os.readlink glob fileinput linecache io.open codecs.open "
@@ -46,10 +46,10 @@ NAMES = {
     "environment": "os.environ os.environb os.getenv os.getenvb os.putenv os.unsetenv os.getlogin os.chdir getpass "
     "keyring pwd grp platform.node netrc",
     "dynamic execution": "exec eval compile builtins __builtins__ importlib imp runpy code codeop pickle _pickle "
-    "cPickle dill cloudpickle joblib marshal shelve torch.load numpy.load types.FunctionType types.CodeType sys.modules "
-    "sys.path sys.meta_path sys.path_hooks sys.path_importer_cache sys.settrace sys.setprofile sys._getframe "
-    "sys.addaudithook inspect.currentframe inspect.stack gc.get_objects gc.get_referrers pkgutil zipimport atexit "
-    "timeit pdb bdb breakpoint operator.methodcaller operator.attrgetter",
+    "cPickle dill cloudpickle joblib marshal shelve torch.load numpy.load types.FunctionType types.CodeType "
+    "sys.modules sys.path sys.meta_path sys.path_hooks sys.path_importer_cache sys.settrace sys.setprofile "
+    "sys._getframe sys.addaudithook inspect.currentframe inspect.stack gc.get_objects gc.get_referrers pkgutil "
+    "zipimport atexit timeit pdb bdb breakpoint operator.methodcaller operator.attrgetter",
     "native code": "ctypes _ctypes cffi torch.utils.cpp_extension torch.ops.load_library torch.classes.load_library "
     "numba cython pyximport triton cupy torch.utils.dlpack",
 }
@@ -60,12 +60,14 @@ RULES |= dict.fromkeys(HARMLESS, "")
 # Modules that are worth hiding: a chain that leads to one (`torch.utils.os.system`) counts from there, and handing one
 # to a function counts as opaque.
 ROOTS = {"os", "sys", "subprocess", "socket", "builtins", "importlib", "ctypes", "shutil", "pty", "posix", "pickle"}
+# What needs no import; any other name that none brings is the code's own, whatever it is called.
+KNOWN = ROOTS | {"exec", "eval", "compile", "breakpoint", "__builtins__"}
 SPECIAL = {"__globals__", "__subclasses__", "__builtins__", "__code__", "__closure__", "__getattribute__", "__loader__"}
 SPECIAL |= {"__spec__", "__reduce__", "__reduce_ex__", "__bases__", "__mro__", "f_globals", "f_locals", "tb_frame"}
 METHODS = {
     "network": "push_to_hub from_pretrained hf_hub_download snapshot_download load_state_dict_from_url urlopen "
     "urlretrieve download_url_to_file",
-    "processes": "Popen check_call check_output getoutput getstatusoutput forkpty",
+    "processes": "system popen Popen check_call check_output getoutput getstatusoutput forkpty",
     "files written": "write_text write_bytes unlink rmdir mkdir touch symlink_to hardlink_to chmod rmtree savefig "
     "to_csv to_parquet to_pickle tofile extractall save_pretrained save save_file",
     "files read": "read_text read_bytes iterdir rglob",
@@ -159,6 +161,7 @@ class Reader:
         self.module = stem.removesuffix("__init__").removesuffix(".")
         self.names: dict[str, str] = tables.modules.setdefault(self.module, {})
         self.tops = {top.partition(".")[0] for top in tables.modules if top}
+        self.stars: list[str] = []
         self.findings: set[Finding] = set()
         self.imports: set[str] = set()
 
@@ -179,11 +182,18 @@ class Reader:
                     )
             elif isinstance(node, ast.ImportFrom):
                 base = self._base(node)
+                if node.names[0].name == "*":
+                    self.stars.append(base.removeprefix("~"))
                 for alias in node.names:
                     self.names[alias.asname or alias.name] = f"{base}.{alias.name}" if base != "~" else f"~{alias.name}"
         for _ in range(3):  # an alias of an alias of an alias
             for node in ast.walk(self.tree):
                 self._bind_assigned(node)
+
+    def bind_stars(self) -> None:
+        """Learn the names that `from .other import *` brings."""
+        for module in self.stars:
+            self.names |= {**self.tables.modules.get(module, {}), **self.names}
 
     def _origin(self, name: str) -> str:
         return f"~{name}" if name.partition(".")[0] in self.tops else name
@@ -207,7 +217,8 @@ class Reader:
         dotted = self.name_of(value)
         for target in targets:
             if dotted and isinstance(target, ast.Name) and dotted.partition(".")[0] != target.id:
-                self.names.setdefault(target.id, dotted)
+                if dotted in ROOTS or target.id not in self.names:
+                    self.names[target.id] = dotted
 
     def name_of(self, node: ast.AST) -> str | None:
         """Give the dotted name of an expression: a name, an attribute, or an import or `getattr` with written text."""
@@ -228,7 +239,7 @@ class Reader:
         ):
             base = self._origin(top.lstrip("."))
         elif isinstance(node, ast.Name):
-            base = self.names.get(node.id, node.id)
+            base = self.names.get(node.id, node.id if node.id in KNOWN else f"?{node.id}")
         else:
             base = ""
         dotted = ".".join([base, *reversed(parts)])
@@ -239,7 +250,7 @@ class Reader:
     def read(self) -> None:
         """Go through the whole file once."""
         inner: set[int] = set()
-        plain = {id(node.value) for node in ast.walk(self.tree) if isinstance(node, ast.Assign | ast.AnnAssign)}
+        plain = {id(getattr(node, "value", None)) for node in ast.walk(self.tree) if _is_plain(node)}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._read_import(node)
@@ -298,15 +309,22 @@ class Reader:
             is_read = mode is None or (isinstance(mode, ast.Constant) and not set("wax+") & set(str(mode.value)))
             self.note(node, "files read" if is_read else "files written", "open()")
         elif name in ("__import__", "import_module"):
-            if (text := _constant(node, 0)) is None:
-                self.note(node, "opaque", f"{name}() of a name that is computed")
-            else:
-                self.imports.add(text.lstrip(".").partition(".")[0])
-                self._judge(node, self.tables.resolve(self._origin(text)))
+            self._read_import_call(node, name)
         elif name in ("getattr", "setattr", "delattr") and _constant(node, 1) is None and node.args:
             self._read_computed(node, name)
         elif name in ("globals", "locals") or (name == "vars" and node.args):
             self.note(node, "opaque", f"{name}() gives names that are computed")
+
+    def _read_import_call(self, node: ast.Call, name: str) -> None:
+        self.note(node, "dynamic execution", f"{name}()")
+        text = _constant(node, 0)
+        if text is None:
+            self.note(node, "opaque", f"{name}() of a name that is computed")
+        elif not self._origin(text.lstrip(".")).startswith("~"):
+            self.imports.add(text.partition(".")[0])
+            self._judge(node, text)
+            if text in ROOTS:
+                self.note(node, "opaque", f"hands the module {text} on")
 
     def _read_computed(self, node: ast.Call, name: str) -> None:
         """Note a `getattr` whose name is not written out, where its object is a module or what it gives is called."""
@@ -330,8 +348,15 @@ class Reader:
             self.note(node, "opaque", f"holds {len(match[0])} characters that look encoded")
 
 
+def _is_plain(node: ast.AST) -> bool:
+    """Tell an assignment to names alone, which are followed, from one that puts a value out of sight."""
+    if isinstance(node, ast.Assign):
+        return all(isinstance(target, ast.Name) for target in node.targets)
+    return isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+
+
 def _called(node: ast.Call) -> str:
-    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+    return str(getattr(node.func, "attr", getattr(node.func, "id", "")))
 
 
 def _constant(node: ast.Call, position: int) -> str | None:
@@ -362,6 +387,8 @@ def survey(files: Mapping[str, bytes]) -> tuple[set[Finding], set[str]]:
     readers = [Reader(name, tree, tables) for name, tree in trees.items()]
     for reader in readers:
         reader.bind()
+    for reader in readers:
+        reader.bind_stars()
     for reader in readers:
         reader.read()
     imports = {name for reader in readers for name in reader.imports}

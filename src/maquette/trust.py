@@ -286,7 +286,7 @@ def _is_approval(entry: Any) -> bool:
     files, references = entry.get("files"), entry.get("references") or {}
     return (
         isinstance(files, dict)
-        and all(isinstance(value, str) for value in files.values())
+        and all(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in files.values())
         and isinstance(references, dict)
         and all(isinstance(value, list) for value in references.values())
     )
@@ -450,14 +450,12 @@ def read_approved(entry: Mapping[str, Any], identity: str, name: str) -> bytes |
     Only what has the approved hash is given.
     """
     digest = entry["files"].get(name, "")
-    with contextlib.suppress(OSError):
-        content = (_contents_folder() / digest).read_bytes()
-        if hashlib.sha256(content).hexdigest() == digest:
-            return content
     repository, _, subfolder = identity.partition(":")
     content = b""
     with contextlib.suppress(MaquetteError, OSError):
-        if entry.get("commit") and not os.path.isabs(identity):
+        if (kept := _contents_folder() / digest).is_file():
+            content = kept.read_bytes()
+        elif entry.get("commit") and not os.path.isabs(identity):
             with open_source(repository, revision=entry["commit"], subfolder=subfolder) as source:
                 content = source.refer(name).read_bytes()
     return content if hashlib.sha256(content).hexdigest() == digest else None
