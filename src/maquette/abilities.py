@@ -214,11 +214,15 @@ class Reader:
         value = getattr(node, "value", None)
         if not targets or not isinstance(value, ast.Name | ast.Attribute | ast.Call):
             return
-        dotted = self.name_of(value)
-        for target in targets:
-            if dotted and isinstance(target, ast.Name) and dotted.partition(".")[0] != target.id:
-                if dotted in ROOTS or target.id not in self.names:
-                    self.names[target.id] = dotted
+        if dotted := self.name_of(value):
+            for target in targets:
+                self._follow(target, dotted)
+
+    def _follow(self, target: ast.expr, dotted: str) -> None:
+        if not isinstance(target, ast.Name) or dotted.partition(".")[0] == target.id:
+            return
+        if dotted in ROOTS or target.id not in self.names:
+            self.names[target.id] = dotted
 
     def name_of(self, node: ast.AST) -> str | None:
         """Give the dotted name of an expression: a name, an attribute, or an import or `getattr` with written text."""
