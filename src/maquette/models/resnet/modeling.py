@@ -274,7 +274,7 @@ def nobody_watches(*modules: tuple[nn.Module, type[nn.Module]]) -> bool:
     if torch.is_grad_enabled() or anywhere._global_forward_hooks or anywhere._global_forward_pre_hooks:
         return False
     return all(
-        type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+        type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
         for module, kind in modules
     )
 
