@@ -273,10 +273,10 @@ def nobody_watches(*modules: tuple[nn.Module, type[nn.Module]]) -> bool:
     anywhere = nn.modules.module
     if torch.is_grad_enabled() or anywhere._global_forward_hooks or anywhere._global_forward_pre_hooks:
         return False
-    return all(
-        type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
-        for module, kind in modules
+    hooks = (
+        module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module, _ in modules
     )
+    return not any(hooks) and all(type(module) is kind for module, kind in modules)
 
 
 def folding_pays(convolution: nn.Conv2d, normalization: nn.BatchNorm2d, x: Tensor) -> bool:
