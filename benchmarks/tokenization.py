@@ -1,6 +1,6 @@
 """Tokenizing 8,000 paragraphs, and one: maquette's two kinds and the peer's in turn, each run a process of its own.
 
-    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/tokenization.py [--pairs 3] [--profile]
+    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/tokenization.py [--pairs 3] [--cores 1] [--profile]
 
 The paragraphs are Python's own: the language reference that `pydoc` shows, and the documentation strings of the
 standard library and numpy; the 8,000 longest, in their order (about 2.3 MB, 2 % of them not ASCII). The vocabulary,
@@ -36,6 +36,10 @@ TITLES = {
     "one": "one short text to lists",
     "one_pt": "one short text to torch tensors",
 }
+# Languages of the guides that lie beside the checkout; their lines are measured where they are there.
+GUIDES = {"000": "English", "001": "Japanese", "002": "Portuguese", "004": "Spanish"}
+GUIDES_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "guides"
+TITLES |= {number: f"the guide in {language}, its lines to lists, warm" for number, language in GUIDES.items()}
 KINDS = {"peer": "the peer's, in Rust", "legacy": "the peer's, in Python", "python": "Python", "rust": "Rust"}
 
 
@@ -121,14 +125,19 @@ def work(kind: str, folder: str, *, profile: bool) -> None:
     found["lists"] = median_time(lambda: tokenizer(texts, truncation=True), times=slow)
     found["one"] = median_time(lambda: tokenizer(SHORT), times=5, repeat=500)
     found["one_pt"] = median_time(lambda: tokenizer(SHORT, return_tensors="pt"), times=5, repeat=500)
+    for number in GUIDES:
+        for path in GUIDES_FOLDER.glob(f"{number}_*.txt"):
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            found[number] = median_time(lambda lines=lines: tokenizer(lines, truncation=True), times=15)
     rows = tokenizer(texts, truncation=True)["input_ids"]
     found["ids"] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     print("RESULT", json.dumps(found))
 
 
-def measure(kind: str, folder: str, python: str) -> dict[str, Any]:
+def measure(kind: str, folder: str, python: str, *, cores: str | None) -> dict[str, Any]:
     command = [python, __file__, "--worker", kind, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **({"RAYON_NUM_THREADS": cores} if cores else {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         raise RuntimeError(done.stderr[-3000:])
@@ -141,6 +150,8 @@ def table(rounds: list[dict[str, dict[str, Any]]]) -> None:
     print("| | " + " | ".join(KINDS[kind] for kind in kinds) + " | peer : Python | peer : Rust |")
     print("| --- " * (len(kinds) + 3) + "|")
     for name, title in TITLES.items():
+        if name not in rounds[0]["peer"]:
+            continue
         times = [f"{1000 * statistics.median(one[kind][name] for one in rounds):.3g} ms" for kind in kinds]
         ratios = [
             f"{statistics.median(one['peer'][name] / one[kind][name] for one in rounds):.1f}"
@@ -152,6 +163,7 @@ def table(rounds: list[dict[str, dict[str, Any]]]) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--pairs", type=int, default=3)
+    options.add_argument("--cores", help="how many threads the Rust library may use; all, unless given")
     options.add_argument("--profile", action="store_true", help="show where the time of both kinds goes, and stop")
     options.add_argument("--worker", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -172,7 +184,9 @@ def main() -> None:
         interpreters = {"peer": peer, "legacy": peer, "python": sys.executable, "rust": sys.executable}
         rounds = []
         for _ in range(chosen.pairs):
-            rounds.append({kind: measure(kind, folder, python) for kind, python in interpreters.items()})
+            rounds.append(
+                {kind: measure(kind, folder, python, cores=chosen.cores) for kind, python in interpreters.items()}
+            )
             ids = {kind: found["ids"] for kind, found in rounds[-1].items() if kind != "legacy"}
             if len({*ids.values()}) > 1:
                 raise RuntimeError(f"The kinds give different ids: {ids}")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import maquette
 from maquette import AutoConfig, AutoTokenizer, SaveError, UntrustedCodeError
-from maquette.remote_code import read_trust, trust_file
+from maquette.trust import read_trust, trust_file
 
 CONFIGURATION = """
     from maquette import PretrainedConfig

@@ -1,7 +1,11 @@
 """The conformance kit on every model of every card."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+import maquette.models
 from maquette.testing import cases, check_config, tiny_config
 
 CARDS = {case.card.model_type: case.card for case in cases()}
@@ -17,3 +21,40 @@ def test_model(case) -> None:
 def test_configuration(card) -> None:
     config = tiny_config(card)
     check_config(type(config), config)
+
+
+SAVE = """
+import torch
+from copied import CARD
+config_class = CARD.load(CARD.config)
+config_class.register_for_auto_class()
+for auto, reference in CARD.models.items():
+    CARD.load(reference).register_for_auto_class(auto)
+for auto, reference in CARD.models.items():
+    torch.manual_seed(0)
+    CARD.load(reference)(config_class(**CARD.tiny)).save_pretrained(auto)
+"""
+COMPARE = """
+import importlib, torch, maquette
+card = importlib.import_module("maquette.models.{name}").CARD
+for auto, reference in card.models.items():
+    copied = getattr(maquette, auto).from_pretrained(auto, trust_remote_code=True)
+    assert type(copied).__module__.startswith("maquette_remote_"), type(copied)
+    results = []
+    for model in (copied, card.load(reference).from_pretrained(auto)):
+        torch.manual_seed(0)
+        found = model(**model.dummy_inputs).to_tuple()[0]
+        results.append(found[0] if isinstance(found, tuple) else found)
+    assert results[0].numel() and torch.equal(*results), auto
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("name", sorted({case.card.package.rpartition(".")[2] for case in cases()}))
+def test_a_folder_copied_out_unedited_is_a_custom_model(name, tmp_path, run_fresh) -> None:
+    """The package's own code under another name travels with its weights like anyone's, and computes the same."""
+    source = Path(maquette.models.__path__[0]) / name
+    shutil.copytree(source, tmp_path / "copied", ignore=shutil.ignore_patterns("__pycache__"))
+    run_fresh(f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{SAVE}")
+    shutil.rmtree(tmp_path / "copied")
+    assert run_fresh(COMPARE.format(name=name)) == "equal\n"

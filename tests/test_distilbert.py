@@ -1,9 +1,7 @@
 """DistilBERT: it computes what the peer computes, on either's weights, with padding and without."""
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -461,36 +459,6 @@ def test_one_checkpoint_serves_every_head(tmp_path):
         base = loaded.base_model.state_dict()
         for key, value in model_of("DistilBertForMaskedLM").distilbert.state_dict().items():
             assert torch.equal(base[key], value), (name, key)
-
-
-def test_the_folder_copied_out_is_a_custom_model(tmp_path, run_fresh):
-    """The package's own code, unedited and under another name, travels with its weights like anyone's."""
-    source = Path(importlib.util.find_spec("maquette.models.distilbert").origin).parent
-    ignored = shutil.ignore_patterns("__pycache__", "*_tf.py", "*_flax.py", "tokenization.py")
-    shutil.copytree(source, tmp_path / "my_distilbert", ignore=ignored)
-    code = f"""
-import sys, torch
-sys.path.insert(0, {str(tmp_path)!r})
-from my_distilbert.configuration import DistilBertConfig
-from my_distilbert.modeling import DistilBertForSequenceClassification
-DistilBertConfig.register_for_auto_class()
-DistilBertForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
-torch.manual_seed(0)
-model = DistilBertForSequenceClassification(DistilBertConfig(**{TINY!r})).eval()
-model.save_pretrained("saved")
-print(model(torch.arange(6).view(2, 3), torch.tensor([[1, 1, 1], [1, 0, 0]])).logits.tolist())
-"""
-    load = """
-import torch
-from maquette import AutoModelForSequenceClassification
-model = AutoModelForSequenceClassification.from_pretrained("saved", trust_remote_code=True)
-print(type(model).__module__.split(".")[0], file=__import__("sys").stderr)
-print(model(torch.arange(6).view(2, 3), torch.tensor([[1, 1, 1], [1, 0, 0]])).logits.tolist())
-"""
-    saved = run_fresh(code)
-    shutil.rmtree(tmp_path / "my_distilbert")
-    logits, module = run_fresh(load).splitlines()
-    assert logits == saved.strip() and module != "maquette"
 
 
 # Training --------------------------------------------------------------------------------------------------------

@@ -20,9 +20,11 @@ import pytest
 from loopback_hub import LoopbackHub
 
 import maquette
-from maquette import AutoConfig, RemoteCodeError, UnsafePathError, UntrustedCodeError, remote_code
+import maquette.travel
+from maquette import AutoConfig, RemoteCodeError, UnsafePathError, UntrustedCodeError
 from maquette.files import open_source
-from maquette.remote_code import PACKAGE_PREFIX, CodePackage, load_remote_class, package_of, read_trust, trust_file
+from maquette.remote_code import PACKAGE_PREFIX, CodePackage, load_remote_class, package_of
+from maquette.trust import read_trust, trust_file
 
 CONFIGURATION = """
 import os, subprocess
@@ -206,7 +208,7 @@ def test_many_processes_record_at_once(tmp_path: Path) -> None:
     started = [subprocess.Popen([sys.executable, "-c", code, *map(str, folders[k::3])]) for k in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert read_trust().keys() == {str(folder) for folder in folders}
-    assert sorted(path.name for path in trust_file().parent.iterdir()) == ["code", "trust.json"]
+    assert {path.name for path in trust_file().parent.iterdir()} == {"trust.json", "approved", "code"}
     assert [path.suffix for path in (trust_file().parent / "code").iterdir()] == 12 * [".json"]
 
 
@@ -215,14 +217,14 @@ def test_many_processes_record_at_once(tmp_path: Path) -> None:
 
 def test_what_was_hashed_runs_even_if_the_file_changes_meanwhile(tmp_path: Path, monkeypatch) -> None:
     folder = make(tmp_path / "m", {"late.py": "value = 'approved'"}, body="from .late import value; return value")
-    record = remote_code.record_trust
+    record = maquette.trust.record_trust
 
-    def swap(package: CodePackage) -> None:
-        record(package)
+    def swap(package: CodePackage, references: Any) -> None:
+        record(package, references)
         for path in folder.glob("*.py"):
             path.write_text(RUNS)
 
-    monkeypatch.setattr(remote_code, "record_trust", swap)
+    monkeypatch.setattr("maquette.trust.record_trust", swap)
     assert load(folder).describe() == "approved"
 
 

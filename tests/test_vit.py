@@ -1,9 +1,7 @@
 """ViT: it computes what the peer computes, on either's weights, for images of any size."""
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import typing
 from pathlib import Path
@@ -473,35 +471,6 @@ def test_auto_classes_find_the_models(tmp_path):
 def test_patches_are_the_input_embeddings():
     model = model_of(CASES["one class"])
     assert model.get_input_embeddings() is model.vit.embeddings.patch_embeddings
-
-
-def test_the_folder_copied_out_is_a_custom_model(tmp_path, run_fresh):
-    """The package's own code, unedited and under another name, travels with its weights like anyone's."""
-    source = Path(importlib.util.find_spec("maquette.models.vit").origin).parent
-    ignored = shutil.ignore_patterns("__pycache__", "*_tf.py", "*_flax.py", "image_processing.py")
-    shutil.copytree(source, tmp_path / "my_vit", ignore=ignored)
-    code = f"""
-import sys, torch
-sys.path.insert(0, {str(tmp_path)!r})
-from my_vit.configuration import ViTConfig
-from my_vit.modeling import ViTForImageClassification
-ViTConfig.register_for_auto_class()
-ViTForImageClassification.register_for_auto_class("AutoModelForImageClassification")
-torch.manual_seed(0)
-model = ViTForImageClassification(ViTConfig(**{TINY!r})).eval()
-model.save_pretrained("saved")
-print(model(**model.dummy_inputs).logits.tolist())
-"""
-    load = """
-from maquette import AutoModelForImageClassification
-model = AutoModelForImageClassification.from_pretrained("saved", trust_remote_code=True)
-print(type(model).__module__.split(".")[0], file=__import__("sys").stderr)
-print(model(**model.dummy_inputs).logits.tolist())
-"""
-    saved = run_fresh(code)
-    shutil.rmtree(tmp_path / "my_vit")
-    logits, module = run_fresh(load).splitlines()
-    assert logits == saved.strip() and module != "maquette"
 
 
 # Training --------------------------------------------------------------------------------------------------------

@@ -19,14 +19,13 @@ from typing import Any
 from maquette.code_finder import PACKAGE_PREFIX
 from maquette.code_package import CodePackage
 from maquette.requirements import checked_requirements
+from maquette.trust import find_approval, read_trust, trust_file
 
 logger = logging.getLogger(__name__)
 
 
 def store_folder() -> Path:
     """Where the copies are: `code` beside the record of approvals."""
-    from maquette.remote_code import trust_file
-
     return trust_file().parent / "code"
 
 
@@ -100,9 +99,10 @@ def _read_copy(file: Path) -> CodePackage:
 
 
 def _is_approved(package: CodePackage) -> bool:
-    from maquette.remote_code import read_trust
-
-    return any(entry["digest"] == package.digest for entry in read_trust().values())
+    """Tell whether this very code is approved, under the name it was kept with or any other."""
+    names = {name for name, entry in read_trust().items() if entry["digest"] == package.digest}
+    approvals = [find_approval(name) for name in {package.identity, *names}]
+    return any(found is not None and found.entry["digest"] == package.digest for found in approvals)
 
 
 # Pickles -----------------------------------------------------------------------------------------------------------

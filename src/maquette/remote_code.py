@@ -1,26 +1,23 @@
-"""Code that came with a checkpoint: whether the caller approved it, and which class of it is meant.
+"""Code that came with a checkpoint: which class of it is meant, loaded once the caller approved it (`trust`).
 
-Approvals are remembered in `trust.json` (see `trust_file`), by folder or repository. How the code is imported is in
-`code_package`.
+How the code is imported is in `code_package` and `code_import`.
 """
 
-import json
 import logging
-import os
-import re
-import tempfile
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maquette.code_package import CodePackage, is_reference, lock
+from maquette.code_package import CodePackage as CodePackage
+from maquette.code_package import is_reference
 from maquette.code_package import package_of as package_of
 from maquette.code_store import keep_code
-from maquette.errors import MaquetteError, RemoteCodeError, UntrustedCodeError, bullets
+from maquette.errors import MaquetteError, RemoteCodeError, UntrustedCodeError
 from maquette.files import Source, open_source
 from maquette.pretrained import PretrainedMixin
 from maquette.registry import PACKAGE_PREFIX as PACKAGE_PREFIX
-from maquette.transaction import locked
+from maquette.trust import approve, approve_foreign, check_trust, only_recorded, record_save
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +46,7 @@ def load_remote_class(
         UntrustedCodeError: not approved, or not the code that was approved; nothing ran.
         RemoteCodeError: approved, but it cannot be imported, or is no class for this AutoClass.
     """
-    _check_trust(trust)
+    check_trust(trust)
     reference = auto_map.get(auto_class) if reference is None else reference
     if auto_class not in auto_map:
         offered = ", ".join(map(repr, sorted(auto_map))) or "nothing"
@@ -63,7 +60,7 @@ def load_remote_class(
         package = _read_foreign(source, repository, auto_map, trust)
     else:
         package = CodePackage.read(source, auto_map)
-    _approve(package, trust)
+        approve(package, trust, source)
     keep_code(package)
     found = package.load(own)
     _check_kind(found, reference, auto_class, package.label)
@@ -80,30 +77,22 @@ def _lies_elsewhere(source: Source, repository: str, own: str) -> bool:
 def _read_foreign(
     source: Source, repository: str, auto_map: Mapping[str, Any], trust: bool | str | None
 ) -> CodePackage:
-    """Read code that a checkpoint names in another repository, which the caller has to approve by itself."""
+    """Read code that a checkpoint names in another repository, if that has an approval of its own.
+
+    The checkpoint itself has to be approved as well, since its map chooses; a pin speaks for the other code alone.
+    """
     who = f"{source.label!r} names code of another repository, {repository!r}"
     if not trust:
         raise UntrustedCodeError(
-            f"{who}; it was not looked at, and nothing of it was run. Read it, and if you trust it, pass "
-            "trust_remote_code=True: the answer says how to approve it."
+            f"{who}; it was not looked at, and nothing of it was run. Read it: `maquette trust "
+            f"{shlex.quote(repository)}` shows what it can do. If you trust it, pass trust_remote_code=True: the "
+            "answer says how to approve it."
         )
-    other = source.repository(repository)
-    package = CodePackage.read(other, auto_map)
-    if trust is True and package.identity not in read_trust():
-        raise UntrustedCodeError(
-            f"{who}, which needs an approval of its own. Nothing of it was run: {_listed(package)}. If you have read "
-            f'it and trust it, pass trust_remote_code="sha256:{package.digest}" once.'
-        )
+    package = CodePackage.read(source.repository(repository), auto_map)
+    approve_foreign(package, trust, who)
+    if trust is True or only_recorded():
+        approve(CodePackage.read(source, auto_map), True, source)
     return package
-
-
-def _check_trust(trust: bool | str | None) -> None:
-    if trust is None or isinstance(trust, bool):
-        return
-    if not isinstance(trust, str) or not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", trust):
-        raise ValueError(
-            f'trust_remote_code is True, False, or "sha256:" and 64 hexadecimal digits, not {trust!r}. Nothing was run.'
-        )
 
 
 def _check_kind(found: Any, reference: str, auto_class: str, label: str) -> None:
@@ -120,117 +109,11 @@ def _check_kind(found: Any, reference: str, auto_class: str, label: str) -> None
     )
 
 
-def _approve(package: CodePackage, trust: bool | str | None) -> None:
-    """Let pass what the caller approved, and record it; refuse anything else."""
-    if not trust:
-        raise UntrustedCodeError(
-            f"{package.label!r} brings its own code, and nothing of it was run: {_listed(package)}. "
-            f"If you have read it and trust it, pass trust_remote_code=True, or "
-            f'trust_remote_code="sha256:{package.digest}" for exactly this code.'
-        )
-    recorded = read_trust().get(package.identity)
-    if isinstance(trust, str):
-        if trust.lower() != f"sha256:{package.digest}":
-            raise UntrustedCodeError(
-                f"The code of {package.label!r} is not the one you pinned: it is sha256:{package.digest}, not {trust}. "
-                "Nothing of it was run."
-            )
-    elif recorded and recorded["digest"] != package.digest:
-        raise UntrustedCodeError(
-            f"The code of {package.label!r} is not the code that was approved:{bullets(_changes(recorded, package))}\n"
-            f"Nothing of it was run. If you have read the changes and trust them, pass "
-            f'trust_remote_code="sha256:{package.digest}" once.'
-        )
-    record_trust(package)
-
-
-def _listed(package: CodePackage) -> str:
-    names = sorted(package.files)
-    return (", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")) or "no Python files"
-
-
-def _changes(recorded: Mapping[str, Any], package: CodePackage) -> Iterator[str]:
-    """Say file by file what differs from the record."""
-    before, now = recorded["files"], package.hashes
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            yield f"{name} was {'removed' if name not in now else 'changed' if name in before else 'added'}"
-
-
-# The record of approvals -----------------------------------------------------------------------------------------
-
-_unrecorded: set[Path] = set()
-
-
-def trust_file() -> Path:
-    """Where approvals are kept: `$MAQUETTE_HOME/trust.json`, or `maquette/trust.json` in the user's configuration."""
-    home = os.environ.get("MAQUETTE_HOME")
-    default = os.path.join(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "maquette")
-    return Path(os.path.expanduser(home or default)) / "trust.json"
-
-
-def read_trust() -> dict[str, Any]:
-    """Read the approvals: for each folder or repository its digest, commit and file hashes.
-
-    Raises:
-        UntrustedCodeError: there is a record, but it cannot be read; what was approved is then not known.
-    """
-    file = trust_file()
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not all(_is_approval(entry) for entry in content.values()):
-            raise ValueError("it does not hold approvals")
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and not os.path.lexists(file):
-            return {}
-        raise UntrustedCodeError(
-            f"The record of approvals {str(file)!r} cannot be read ({error}), so no code is run. Mend it, or remove it "
-            "to approve everything anew."
-        ) from error
-    return content
-
-
-def _is_approval(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("digest"), str) and isinstance(entry.get("files"), dict)
-
-
-def record_trust(package: CodePackage) -> None:
-    """Remember that this code was approved; where that cannot be written, say so once and go on."""
-    entry = {"digest": package.digest, "commit": package.commit, "files": package.hashes}
-    if read_trust().get(package.identity) == entry:
-        return
-    file = trust_file()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with lock, locked(file.parent, shared=False):
-            _replace_file(file, json.dumps({**read_trust(), package.identity: entry}, indent=2, sort_keys=True))
-    except OSError as error:
-        if file not in _unrecorded:
-            _unrecorded.add(file)
-            logger.warning(
-                "Approvals of code cannot be recorded in %s (%s); changes to it will go unnoticed.", file, error
-            )
-
-
-def _replace_file(file: Path, content: str) -> None:
-    handle, staged = tempfile.mkstemp(prefix="trust.", suffix=".tmp", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        os.replace(staged, file)
-    except BaseException:
-        os.unlink(staged)
-        raise
-
-
 def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:
     """After saving code of this very process, remember it, unless the folder holds more that nobody approved."""
     try:
         with open_source(folder) as source:
             package = CodePackage.read(source, auto_map)
-        approved = read_trust().get(package.identity, {"files": {}})["files"]
-        others = {name: digest for name, digest in package.hashes.items() if package.files[name] != written.get(name)}
-        if all(approved.get(name) == digest for name, digest in others.items()):
-            record_trust(package)
+        record_save(package, written)
     except MaquetteError as error:  # the save itself is done
         logger.warning("The code that was saved in %s was not recorded as approved: %s", folder, error)
