@@ -362,6 +362,22 @@ def test_without_an_approval_nothing_is_unpickled(tmp_path: Path, run_fresh) -> 
     assert "no copy of it" in refused(run_fresh, MAQUETTE_HOME=str(tmp_path / "elsewhere"))
 
 
+def test_what_a_team_approved_is_unpickled_in_its_project(tmp_path: Path, run_fresh) -> None:
+    """The lock file speaks for the project's processes, and no longer when it approves other code."""
+    folder = make(tmp_path / "m")
+    pickled(folder, tmp_path, run_fresh)
+    approvals = json.loads(trust_file().read_text())
+    (entry,) = approvals.values()
+    trust_file().unlink()
+    assert "no approval" in refused(run_fresh)
+    lock = tmp_path / "maquette.lock"
+    lock.write_text(json.dumps({"./m": entry}))
+    assert run_fresh(UNPICKLE, env={"MAQUETTE_TRUST": "locked"}) == ""
+    lock.write_text(json.dumps({"./m": {**entry, "digest": 64 * "0"}}))
+    trust_file().write_text(json.dumps(approvals))  # the user's record counts less
+    assert "no approval" in refused(run_fresh)
+
+
 def refused_digest(folder: Path) -> str:
     with pytest.raises(UntrustedCodeError) as error:
         AutoConfig.from_pretrained(folder)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,8 +52,6 @@ def test_it_loads_with_every_weight_where_the_file_says(name: str, tmp_path: Pat
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the peer computes, in one process for all."""
-    import os
-
     python = os.environ.get("MAQUETTE_PEER_PYTHON")
     if not python:
         pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
@@ -64,6 +63,11 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         options = {"use_cache": False} if "2023" in name else {}
         job = {"name": name, "folder": folder, "auto_class": wild.auto_class, "inputs": inputs, "options": options}
         jobs.append(job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAQUETTE_HOME", str(place / "maquette-home"))
+        model = getattr(maquette, jobs[-1]["auto_class"]).from_pretrained(jobs[-1]["folder"], trust_remote_code=True)
+        model.save_pretrained(place / "again")
+    jobs.append({**jobs[-1], "name": "again", "folder": str(place / "again")})
     (place / "jobs.json").write_text(json.dumps(jobs))
     script = Path(__file__).with_name("peer_wild_models.py")
     command = [python, "-W", "ignore", script, "jobs.json", "found.json"]
@@ -79,6 +83,11 @@ def test_it_computes_what_the_peer_does(name: str, tmp_path: Path, computed: dic
     with torch.no_grad():
         output = load(name, tmp_path / "wild")(**inputs_of(WILD[name]))[0]
     torch.testing.assert_close(output, torch.tensor(computed[name]), atol=1e-6, rtol=1e-6)
+
+
+def test_the_peer_loads_what_is_saved_again(computed: dict[str, Any]) -> None:
+    """With what a save notes beside the map."""
+    assert computed["again"] == computed[list(WILD)[-1]]
 
 
 @pytest.mark.parametrize("name", WILD)
