@@ -8,13 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from wild_models import DECODER_CONFIG, IDS, WILD, Wild
 
 import maquette
-from maquette import AutoConfig, AutoModelForCausalLM, AutoTokenizer, RemoteCodeError, UntrustedCodeError
+from maquette import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    RemoteCodeError,
+    UntrustedCodeError,
+)
 from maquette.requirements import is_installed
 from maquette.stand_in import stand_in
 
@@ -364,3 +373,64 @@ def test_versions_that_differ_are_a_line_in_the_log(tmp_path: Path, caplog: pyte
             AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     lines = [record.message for record in caplog.records if "It was saved with torch 1.0.0 (here: " in record.message]
     assert len(lines) == 1 and "maquette" not in lines[0].partition("saved with")[2]
+
+
+# Image processors ---------------------------------------------------------------------------------------------------
+
+IMAGE_PROCESSOR = """
+from typing import List, Optional, Union
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    ImageInput,
+    PILImageResampling,
+    make_list_of_images,
+    to_numpy_array,
+)
+from transformers.utils import TensorType, logging
+
+logger = logging.get_logger(__name__)
+
+
+class DuneImageProcessor(BaseImageProcessor):
+    model_input_names = ["pixel_values"]
+
+    def __init__(self, size=4, image_mean=None, image_std=None, resample=PILImageResampling.BICUBIC, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.resample = resample
+        self.image_mean = image_mean if image_mean is not None else IMAGENET_STANDARD_MEAN
+        self.image_std = image_std if image_std is not None else IMAGENET_STANDARD_STD
+
+    def preprocess(
+        self, images: ImageInput, return_tensors: Optional[Union[str, TensorType]] = None, **kwargs
+    ) -> BatchFeature:
+        arrays = []
+        for image in make_list_of_images(images):
+            image = image.convert("RGB").resize((self.size, self.size), self.resample)
+            array = to_numpy_array(image).astype(np.float32) / 255
+            arrays.append(((array - self.image_mean) / self.image_std).transpose(2, 0, 1).astype(np.float32))
+        return BatchFeature(data={"pixel_values": arrays}, tensor_type=return_tensors)
+"""
+
+
+def test_an_image_processor_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "wild"
+    folder.mkdir()
+    auto_map = {"AutoImageProcessor": "image_processing_dune.DuneImageProcessor"}
+    settings = {"auto_map": auto_map, "image_processor_type": "DuneImageProcessor", "size": 6, "resample": 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    (folder / "image_processing_dune.py").write_text(IMAGE_PROCESSOR)
+    processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
+    image = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
+    pixels = np.asarray(image.resize((6, 6), Image.Resampling.BICUBIC)).transpose(2, 0, 1)[None]
+    for given in (image, [image]):
+        found = processor(given, return_tensors="np")["pixel_values"]
+        np.testing.assert_allclose(found, pixels / 127.5 - 1, atol=1e-6)
+    processor.save_pretrained(tmp_path / "again", verify=True)
+    assert (tmp_path / "again" / "image_processing_dune.py").read_text() == IMAGE_PROCESSOR

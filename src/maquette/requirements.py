@@ -8,7 +8,6 @@ Beside `auto_map`, a file says for each installed module that the code imports w
 import ast
 import contextlib
 import functools
-import importlib.metadata
 import importlib.util
 import logging
 import re
@@ -56,14 +55,18 @@ def find_requirements(modules: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
+    from importlib.metadata import packages_distributions  # not at the top: it takes longer than a configuration
+
+    return packages_distributions()
 
 
 def _version(distribution: str) -> str | None:
     """Give the version that is installed, without the name of the build (`2.13.0+cpu`), which no index has."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version(distribution).partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
+        return version(distribution).partition("+")[0]
+    except PackageNotFoundError:
         return None
 
 

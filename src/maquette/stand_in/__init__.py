@@ -81,6 +81,7 @@ HOMES = {
         "Seq2SeqModelOutput",
         "SequenceClassifierOutputWithPast",
     ),
+    "images": ("PILImageResampling", "make_list_of_images", "to_numpy_array"),
     "caches": ("Cache", "DynamicCache"),
     "generation": ("GenerationMixin",),
     "attention_masks": (
