@@ -165,11 +165,14 @@ def add_tags(card: bytes, tags: Sequence[str]) -> bytes:
 
     Where the header is in no form that this can be done to, the card comes back unchanged.
     """
-    text = card.decode("utf-8", "surrogateescape")
+    try:
+        text = card.decode("utf-8")
+    except UnicodeDecodeError:
+        return card
     lines = text.splitlines(keepends=True)
     end = next((n for n, line in enumerate(lines) if n and line.rstrip() == "---"), None)
     if not lines or lines[0].rstrip() != "---" or end is None:
-        return f"{_header(tags)}\n\n{text}".replace("library_name: maquette\n", "").encode("utf-8", "surrogateescape")
+        return f"{_header(tags)}\n\n{text}".replace("library_name: maquette\n", "").encode()
     place = next((n for n, line in enumerate(lines[:end]) if line.rstrip() == "tags:"), None)
     if place is None:
         if any(line.startswith("tags:") for line in lines[:end]):  # written in one line
@@ -182,4 +185,4 @@ def add_tags(card: bytes, tags: Sequence[str]) -> bytes:
     there = {line.strip().removeprefix("- ").strip().strip("\"'") for line in lines[place + 1 : last]}
     indent = lines[place + 1][: -len(lines[place + 1].lstrip())] if last > place + 1 else ""
     lines[last:last] = [f"{indent}- {_yaml(tag)}\n" for tag in dict.fromkeys(tags) if tag not in there]
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    return "".join(lines).encode()

@@ -118,8 +118,12 @@ def _push_once(
 
 def _look(api: Any, repo_id: str, options: PushOptions) -> Remote:
     """Ask what is there; a dry run goes on without an answer."""
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
     full_name = repo_id
     try:
+        if "/" not in repo_id and options.token is False:
+            raise LocalTokenNotFoundError("token=False")
         if "/" not in repo_id:
             full_name = f"{api.whoami()['name']}/{repo_id}"
         return _describe(api, full_name, options.revision)
@@ -252,9 +256,14 @@ def _explaining(repo_id: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if reason := _reason(repo_id, revision, error):
+        if reason := _reason(repo_id, revision, _cause(error)):
             raise SaveError(f"{reason} No commit was made.") from error
         raise
+
+
+def _cause(error: Exception) -> Exception:
+    """Give what the client's `RuntimeError: Error while uploading` is about."""
+    return error.__cause__ if type(error) is RuntimeError and isinstance(error.__cause__, Exception) else error
 
 
 def _reason(repo_id: str, revision: str | None, error: Exception) -> str | None:
