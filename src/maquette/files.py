@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maquette.errors import FileFormatError, MissingFileError, did_you_mean
-from maquette.hub_errors import entries, explaining, is_unreachable, not_found, one_line, similar_folders
+from maquette.hub_errors import (
+    entries,
+    explaining,
+    is_missing_revision,
+    is_unreachable,
+    not_found,
+    one_line,
+    similar_folders,
+)
 from maquette.shipment import hash_file
 from maquette.transaction import JOURNAL, Journal, contained, locked
 
@@ -181,12 +189,23 @@ class HubRepository:
                     self.label, revision=self.revision, timeout=HUB_SECONDS, files_metadata=True
                 )
         except MissingFileError as error:
+            if is_missing_revision(error.__cause__):
+                raise MissingFileError(f"{error}{self._similar_revisions()}") from error.__cause__
             if self.hub.force_download or not is_unreachable(error.__cause__):
                 raise
             self._use_cache(f"the Hub could not be reached: {one_line(error.__cause__ or error)}", error)
             logger.warning("%s is read from the cache: %s", self.label, error)
         else:
             self.commit, self._listed = str(info.sha), {file.rfilename: file for file in info.siblings or ()}
+
+    def _similar_revisions(self) -> str:
+        """Suggest a branch or tag of a similar name; without an answer, none."""
+        from huggingface_hub import HfApi
+
+        with contextlib.suppress(Exception):
+            refs = HfApi(token=self.hub.token).list_repo_refs(self.label)
+            return did_you_mean(self.revision, [ref.name for ref in (*refs.branches, *refs.tags)])
+        return ""
 
     def _use_cache(self, reason: str, error: Exception | None = None) -> None:
         """Take the commit that the cache knows under the revision; no connection is opened from here on."""

@@ -64,6 +64,13 @@ def is_unreachable(error: BaseException | None) -> bool:
     )
 
 
+def is_missing_revision(error: BaseException | None) -> bool:
+    """Tell the answer that a repository is there, and this branch, tag or commit of it is not."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    return isinstance(error, RevisionNotFoundError)
+
+
 def one_line(error: BaseException) -> str:
     """Give the first line of an error's message, without its full stop."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
