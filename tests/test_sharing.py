@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -31,7 +32,9 @@ from maquette import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
 )
+from maquette.pretrained import HUB_OPTIONS
 from maquette.readme import add_tags
+from maquette.sharing import PushOptions, push
 from maquette.transaction import Transaction
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own making
@@ -421,8 +424,6 @@ def test_a_link_that_takes_the_place_of_what_was_saved(
     else:
         os.rename(tmp_path / "tiny" / name, tmp_path / "outside" / name)
         (tmp_path / "tiny" / name).symlink_to(tmp_path / "outside" / name)
-    from maquette.sharing import PushOptions, push
-
     with pytest.raises(SaveError, match="a link, or behind one"):
         push(Careless(), "tiny", PushOptions(), saved=saved)
     assert hub.writes() == []
@@ -574,6 +575,10 @@ def test_misspelt_options_are_errors(model: DistilBertModel) -> None:
         model.push_to_hub("tiny", tags="a")
     with pytest.raises(TypeError, match="private: only of use together with push_to_hub=True"):
         model.save_pretrained("tiny", private=True)
+
+
+def test_the_options_of_a_push_are_known_to_saving() -> None:
+    assert {"repo_id", *(field.name for field in dataclasses.fields(PushOptions))} == HUB_OPTIONS
 
 
 def test_logging_in_is_the_clients(run_fresh) -> None:

@@ -25,7 +25,6 @@ from maquette.hub_errors import (
     one_line,
     similar_folders,
 )
-from maquette.shipment import hash_file
 from maquette.transaction import JOURNAL, Journal, contained, locked
 
 logger = logging.getLogger(__name__)
@@ -280,6 +279,8 @@ class HubRepository:
 
     def _verify(self, name: str, path: Path) -> None:
         """Compare a file that just came with the hash that the Hub's API gives for it; what differs is thrown away."""
+        from maquette.shipment import hash_file
+
         file = self._described(name)
         expected = file.lfs.sha256 if file.lfs else file.blob_id
         if not expected or hash_file(path, git=not file.lfs) == expected:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from maquette.errors import FileFormatError
-from maquette.sharing import HUB_OPTIONS, PushOptions, check_write_options, push
+from maquette.errors import FileFormatError, did_you_mean
 from maquette.transaction import Transaction
 
 
@@ -50,6 +49,11 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+HUB_OPTIONS = frozenset(
+    {"repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags", "dry_run"}
+)
+
+
 class PretrainedMixin:
     """Saving, sharing, and travelling with code; the base of configurations, models and preprocessing classes."""
 
@@ -80,7 +84,7 @@ class PretrainedMixin:
             raise TypeError(f"{', '.join(sorted(hub_options))}: only of use together with push_to_hub=True.")
         if "dry_run" in hub_options:
             raise TypeError("dry_run: this saves. To see what would be sent, call push_to_hub(…, dry_run=True).")
-        check_write_options(self._write_to, options, place=f"{type(self).__name__}.save_pretrained")
+        self._refuse_unknown_options(options, "save_pretrained")
         with Transaction(save_directory) as transaction:
             self._write_to(transaction, **options)
         if transaction.code:
@@ -88,6 +92,8 @@ class PretrainedMixin:
 
             record_own_save(Path(save_directory), *transaction.code)
         if push_to_hub:
+            from maquette.sharing import PushOptions, push
+
             repo_id = hub_options.pop("repo_id", Path(save_directory).resolve().name)
             saved = None if self._merges_into else transaction  # what is merged is merged with what the Hub has
             push(self, repo_id, PushOptions(**hub_options), saved=saved, **options)
@@ -130,7 +136,9 @@ class PretrainedMixin:
         Raises:
             SaveError: what keeps it from being sent, and what to do; no commit was made.
         """
-        check_write_options(self._write_to, options, place=f"{type(self).__name__}.push_to_hub")
+        from maquette.sharing import PushOptions, push
+
+        self._refuse_unknown_options(options, "push_to_hub")
         how = PushOptions(
             commit_message=commit_message,
             commit_description=commit_description,
@@ -142,6 +150,18 @@ class PretrainedMixin:
             dry_run=dry_run,
         )
         return push(self, repo_id, how, **options)
+
+    def _refuse_unknown_options(self, options: Iterable[str], method: str) -> None:
+        """Refuse a keyword that neither saving nor sending takes, with the nearest name there is."""
+        import inspect
+
+        parameters = list(inspect.signature(self._write_to).parameters.values())[1:]
+        known = {one.name for one in parameters}
+        if unknown := [name for name in options if name not in known]:
+            if any(one.kind is one.VAR_KEYWORD for one in parameters):
+                return
+            suggestion = did_you_mean(unknown[0], {*known, *HUB_OPTIONS})
+            raise TypeError(f"{type(self).__name__}.{method} has no option {unknown[0]!r}.{suggestion}")
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type | None = None) -> type[Self]:

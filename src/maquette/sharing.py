@@ -3,12 +3,12 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from maquette.errors import SaveError, did_you_mean
+from maquette.errors import SaveError
 from maquette.hub_errors import explain_hub, is_unreachable, one_line
 from maquette.readme import add_tags, write_card
 from maquette.shipment import LFS_SUFFIXES, Shipment, check_sendable, list_files
@@ -30,9 +30,6 @@ class PushOptions:
     create_pr: bool = False
     tags: Sequence[str] = ()
     dry_run: bool = False
-
-
-HUB_OPTIONS = frozenset({"repo_id", *(one.name for one in fields(PushOptions))})
 
 
 class Subject(Protocol):
@@ -300,20 +297,3 @@ def _is_stranger(error: BaseException) -> bool:
     from huggingface_hub.errors import LocalTokenNotFoundError
 
     return isinstance(error, LocalTokenNotFoundError) or _status(error) == 401
-
-
-def check_write_options(write: Callable[..., None], options: Mapping[str, Any], *, place: str) -> None:
-    """Refuse a keyword that neither the push nor the save takes.
-
-    Raises:
-        TypeError: with the nearest name there is.
-    """
-    import inspect
-
-    parameters = list(inspect.signature(write).parameters.values())[1:]
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        return
-    known = {one.name for one in parameters}
-    for name in options:
-        if name not in known:
-            raise TypeError(f"{place} has no option {name!r}.{did_you_mean(name, {*known, *HUB_OPTIONS})}")
