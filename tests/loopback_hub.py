@@ -329,6 +329,7 @@ class LoopbackHub:
         self.part_size = 5 * 2**20  # larger files are taken in parts
         self.parts: dict[tuple[str, int], bytes] = {}
         self.lies: dict[str, bytes] = {}
+        self.ignored: set[str] = set()  # names that a .gitignore of the repository keeps out
         self.expired: set[str] = set()  # tokens that are good no more
         self.lock = threading.RLock()
         self._breaks: list[int] = []

@@ -128,7 +128,11 @@ def plan_upload(hub: LoopbackHub, request: Request, repo: str, revision: str) ->
     for file in json.loads(request.body)["files"]:
         large = file["path"].endswith(LFS_SUFFIXES) or file["size"] > LFS_THRESHOLD
         blob = there.get(file["path"])
-        entry = {"path": file["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+        entry = {
+            "path": file["path"],
+            "uploadMode": "lfs" if large else "regular",
+            "shouldIgnore": file["path"] in hub.ignored,
+        }
         planned.append(entry | ({"oid": blob.etag} if blob else {}))
     return send_json({"files": planned})
 

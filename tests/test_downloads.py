@@ -219,6 +219,32 @@ def test_only_what_is_needed_is_fetched(hub: MovingHub, tmp_path: Path) -> None:
     assert fetched() == set()
 
 
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_offline_no_socket_is_opened(hub: MovingHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    online = AutoModel.from_pretrained(REPO)
+    close_session()
+    hub.requests.clear()
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr("socket.socket.__init__", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    options = {"local_files_only": True} if how == "argument" else {}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", how == "environment")
+    model = AutoModel.from_pretrained(REPO, **options)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), online.parameters(), strict=True))
+    assert AutoConfig.from_pretrained(REPO, **options) == online.config
+    for name, revision in (("ada/other", None), (REPO, "v9")):
+        with pytest.raises(MissingFileError, match="not in the cache, and no connection may be opened"):
+            AutoModel.from_pretrained(name, revision=revision, **options)
+    with pytest.raises(MissingFileError, match="Only the cache was looked at"):
+        AutoTokenizer.from_pretrained(REPO, **options)
+    with pytest.raises(AssertionError, match="a socket was opened"):
+        AutoModel.from_pretrained(REPO) if how == "argument" else __import__("socket").socket()
+    assert hub.requests == []
+
+
 # What is said ------------------------------------------------------------------------------------------------------
 
 

@@ -189,6 +189,13 @@ def test_an_unchanged_push_makes_no_commit(hub: BusyHub, model: DistilBertModel)
     assert model.push_to_hub("tiny").oid == commit.oid == hub.head(REPO).id
 
 
+def test_what_the_repository_ignores_is_named(hub: BusyHub, model: DistilBertModel, caplog) -> None:
+    hub.ignored.add("config.json")
+    model.push_to_hub("tiny")
+    assert set(hub.files()) == {"README.md", "model.safetensors"}
+    assert "The .gitignore of ada/tiny keeps these out: config.json" in caplog.text
+
+
 # Where to ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Sending what a save wrote to a repository of the Hub: one commit, of exactly the files that the save wrote."""
 
 import contextlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from maquette.hub_errors import explain_hub, is_unreachable, one_line
 from maquette.readme import add_tags, write_card
 from maquette.shipment import LFS_SUFFIXES, Shipment, check_sendable, list_files
 from maquette.transaction import Transaction
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 TRIES = 3  # how often to begin anew when somebody else's commit comes between looking and sending
@@ -233,7 +236,7 @@ def _send(api: Any, subject: Subject, shipment: Shipment, remote: Remote, option
     if shipment.card is not None:
         operations.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=shipment.card))
     operations += [CommitOperationDelete(path_in_repo=name) for name in shipment.stale]
-    return api.create_commit(
+    commit = api.create_commit(
         remote.repo_id,
         operations,
         commit_message=options.commit_message or f"Upload {type(subject).__name__}",
@@ -242,6 +245,9 @@ def _send(api: Any, subject: Subject, shipment: Shipment, remote: Remote, option
         create_pr=options.create_pr,
         parent_commit=remote.commit,
     )
+    if left_out := [one.path_in_repo for one in operations if getattr(one, "_should_ignore", False)]:
+        logger.warning("The .gitignore of %s keeps these out: %s", remote.repo_id, ", ".join(left_out))
+    return commit
 
 
 # What can go wrong -------------------------------------------------------------------------------------------------
