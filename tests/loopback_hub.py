@@ -12,7 +12,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
@@ -57,6 +57,7 @@ class Commit:
     files: Mapping[str, Blob]
     message: str
     date: str
+    description: str = ""
 
     def describe_tree(self) -> dict[str, dict[str, Any]]:
         """List every folder and file by path, in the form the client expects."""
@@ -81,7 +82,9 @@ class Repo:
     gated: bool = False
     private: bool = False
 
-    def add_commit(self, changes: Mapping[str, bytes | None], branch: str, message: str) -> Commit:
+    def add_commit(
+        self, changes: Mapping[str, bytes | None], branch: str, message: str, description: str = ""
+    ) -> Commit:
         """Move a branch on by one commit; a new branch starts from the head of `main`."""
         parent = self.branches.get(branch) or self.branches.get("main")
         files = dict(self.commits[parent].files) if parent else {}
@@ -93,7 +96,7 @@ class Repo:
         number = len(self.commits)
         id = digest(self.name, number, message, sorted((path, blob.oid) for path, blob in files.items()))
         date = f"2024-01-01T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}.000Z"
-        self.commits[id] = Commit(id, files, message, date)
+        self.commits[id] = Commit(id, files, message, date, description)
         self.branches[branch] = id
         return self.commits[id]
 
@@ -144,7 +147,7 @@ class Refusal(Exception):  # noqa: N818 - what the hub answers, not what goes wr
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         text = message.encode("ascii", "backslashreplace").decode()
-        named = {"X-Error-Code": code, "X-Error-Message": text} if code else {}
+        named = {"X-Error-Message": text} | ({"X-Error-Code": code} if code else {})
         self.reply = send_json({"error": message}, status, named | dict(headers or {}))
 
 
@@ -153,9 +156,10 @@ def send_json(payload: object, status: int = 200, headers: Mapping[str, str] | N
     return Reply(status, json.dumps(payload).encode(), {"Content-Type": "application/json", **(headers or {})})
 
 
-def send_file(hub: LoopbackHub, request: Request, blob: Blob, headers: Mapping[str, str]) -> Reply:
-    """Answer with the bytes of a file, or with the part of it that the caller asked for."""
-    size, body, status = len(blob.data), blob.data, 200
+def send_file(hub: LoopbackHub, request: Request, blob: Blob, headers: Mapping[str, str], path: str) -> Reply:
+    """Answer with the bytes of a file, or with the part of it that the caller asked for; or with a lie about them."""
+    data = hub.lies.get(path, blob.data) if request.method == "GET" else blob.data
+    size, body, status = len(data), data, 200
     headers = {"ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes", **headers}
     if match := re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "")):
         start, stop = int(match[1]), min(int(match[2] or size) + 1, size)
@@ -231,9 +235,13 @@ def show_paths(hub: LoopbackHub, request: Request, repo: str, revision: str) -> 
 def show_refs(hub: LoopbackHub, request: Request, repo: str) -> Reply:
     """Answer `list_repo_refs`."""
     found = hub.open_repo(request, repo)
-    branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": id} for n, id in found.branches.items()]
+    branches, requests = [], []
+    for name, id in found.branches.items():
+        is_request = name.startswith("refs/pr/")
+        ref = name if is_request else f"refs/heads/{name}"
+        (requests if is_request else branches).append({"name": name, "ref": ref, "targetCommit": id})
     tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": id} for n, id in found.tags.items()]
-    return send_json({"branches": branches, "tags": tags, "converts": [], "pullRequests": []})
+    return send_json({"branches": branches, "tags": tags, "converts": [], "pullRequests": requests})
 
 
 @route("GET", "/{repo}/resolve/{revision}/{path}")
@@ -245,7 +253,7 @@ def resolve_file(hub: LoopbackHub, request: Request, repo: str, revision: str, p
     if blob is None:
         raise Refusal(404, "EntryNotFound", "Entry not found", headers)
     if not blob.lfs:
-        return send_file(hub, request, blob, headers)
+        return send_file(hub, request, blob, headers, path)
     headers["ETag"] = headers["X-Linked-Etag"] = f'"{blob.etag}"'
     headers["X-Linked-Size"] = str(len(blob.data))
     headers["Location"] = f"{hub.storage_endpoint}/storage/{blob.etag}/{quote(path)}"
@@ -257,7 +265,7 @@ def fetch_stored(hub: LoopbackHub, request: Request, sha256: str, path: str) -> 
     """Answer for the storage host, where knowing the address is enough; its path tells readers which file it is."""
     if sha256 not in hub.stored:
         raise Refusal(404, "", f"Nothing is stored for {path}")
-    return send_file(hub, request, hub.stored[sha256], {})
+    return send_file(hub, request, hub.stored[sha256], {}, path)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -271,7 +279,8 @@ class Handler(BaseHTTPRequestHandler):
         """Read a request, record it, and send what the hub answers."""
         url = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        body = self.rfile.read(int(headers.get("content-length", 0)))
+        is_chunked = headers.get("transfer-encoding") == "chunked"
+        body = b"".join(self.read_chunks()) if is_chunked else self.rfile.read(int(headers.get("content-length", 0)))
         request = Request(self.command, url.path, 0, parse_qs(url.query), headers, body)
         reply = self.server.hub.answer(request)
         self.server.hub.requests.append(replace(request, status=reply.status))
@@ -281,6 +290,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body[: reply.sent])
+
+    def read_chunks(self) -> Iterator[bytes]:
+        """Read a body that comes in pieces, each with its length."""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names http.server looks for
 
@@ -309,8 +325,14 @@ class LoopbackHub:
         self.repos: dict[str, Repo] = {}
         self.requests: list[Request] = []
         self.stored: dict[str, Blob] = {}
+        self.accounts: dict[str, Account] = {}
+        self.part_size = 5 * 2**20  # larger files are taken in parts
+        self.parts: dict[tuple[str, int], bytes] = {}
+        self.lies: dict[str, bytes] = {}
+        self.ignored: set[str] = set()  # names that a .gitignore of the repository keeps out
+        self.expired: set[str] = set()  # tokens that are good no more
+        self.lock = threading.RLock()
         self._breaks: list[int] = []
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self._servers = Server(self), Server(self)
@@ -327,10 +349,22 @@ class LoopbackHub:
         self, repo: str, files: Mapping[str, bytes | None], branch: str = "main", message: str = "Add files"
     ) -> str:
         """Commit files, `None` for one to delete, creating the repository and the branch as needed; return its id."""
-        with self._lock:
+        with self.lock:
             commit = self.repos.setdefault(repo, Repo(repo)).add_commit(files, branch, message)
             self.stored.update({blob.etag: blob for blob in commit.files.values() if blob.lfs})
         return commit.id
+
+    def add_account(self, name: str, token: str, organizations: tuple[str, ...] = (), may_write: bool = True) -> None:
+        """Let somebody with this token create repositories of their own, and write to them."""
+        self.accounts[token] = Account(name, organizations, may_write)
+
+    def lie_about(self, path: str, data: bytes) -> None:
+        """Send other bytes whenever the content of a file of this name is fetched; what is said about it stays."""
+        self.lies[path] = data
+
+    def head(self, repo: str, branch: str = "main") -> Commit:
+        """Give the newest commit of a branch."""
+        return self.repos[repo].commits[self.repos[repo].branches[branch]]
 
     def add_tag(self, repo: str, tag: str, commit: str) -> None:
         """Give a commit a name that stays with it."""
@@ -347,7 +381,7 @@ class LoopbackHub:
 
     def take_break(self, length: int) -> int | None:
         """Tell how much of a file response to send, `None` for all of it."""
-        with self._lock:
+        with self.lock:
             return self._breaks.pop() if self._breaks and self._breaks[-1] < length else None
 
     def environ(self, cache_dir: str | os.PathLike[str]) -> dict[str, str]:
@@ -384,9 +418,16 @@ class LoopbackHub:
         """Find a repository, and treat callers who may not see it, or its files' content, as the real hub does."""
         repo = self.repos.get(name)
         known = request.token is not None
-        if repo is None or (repo.private and request.token != repo.token):
+        if request.token in self.expired:
+            raise Refusal(401, "", "Invalid credentials in Authorization header")
+        who = self.accounts.get(request.token or "")
+        friend = repo is not None and (request.token == repo.token or (who is not None and who.owns(name)))
+        if repo is None or (repo.private and not friend):
             message = "Repository not found" if known else "Invalid username or password."
             raise Refusal(404 if known else 401, "RepoNotFound", message)
-        if content and repo.gated and request.token != repo.token:
+        if content and repo.gated and not friend:
             raise Refusal(403 if known else 401, "GatedRepo", f"Access to model {name} is restricted.")
         return repo
+
+
+from loopback_uploads import Account  # noqa: E402 - its routes build on the names above

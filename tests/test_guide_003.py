@@ -72,7 +72,7 @@ print("equal")
 
 
 def test_from_configuration_to_a_reloaded_model_twice(tmp_path: Path, run_fresh) -> None:
-    """Every block before the upload runs as written; the upload needs a Hub that takes commits, and is tested there."""
+    """Every block before the upload runs as written; the upload is below."""
     config_class, save_config, base, classifier, make, load_timm, register, imports, for_auto_class, again, *_ = [
         block for block in blocks("003") if "notebook_login" not in block
     ]
@@ -96,6 +96,95 @@ def test_from_configuration_to_a_reloaded_model_twice(tmp_path: Path, run_fresh)
             for name in ("custom-resnet50d", "expected.pt"):
                 os.rename(package.parent / name, reader / name)
             assert run_fresh(WARNINGS + DECLARE + RELOAD, cwd=reader).endswith("equal\n")
+
+
+EXPECT = """
+import torch
+resnet50d.eval()
+torch.manual_seed(1)
+images = torch.randn(2, 3, 64, 64)
+with torch.no_grad():
+    torch.save({"images": images, "logits": resnet50d(images)["logits"]}, "expected.pt")
+"""
+
+LISTEN = """
+import sys
+ran = []
+def listen(event, args):
+    if event == "exec" and args[0].co_filename.startswith("maquette_remote_"):
+        ran.append(args[0].co_filename.rpartition("/")[2])
+sys.addaudithook(listen)
+"""
+
+REFUSED = """
+import os
+from maquette import AutoConfig, AutoModel, AutoModelForImageClassification, UntrustedCodeError
+for auto_class in (AutoConfig, AutoModel, AutoModelForImageClassification):
+    for trust in (None, False, "sha256:" + "0" * 64):
+        try:
+            auto_class.from_pretrained("ada/custom-resnet50d", trust_remote_code=trust)
+        except UntrustedCodeError as error:
+            assert "othing of it was run" in str(error)
+        else:
+            raise AssertionError("it loaded without trust")
+assert ran == [] and "timm" not in sys.modules
+assert not [name for name in sys.modules if name.startswith("maquette_remote_")]
+assert not os.path.exists(os.environ["MAQUETTE_HOME"] + "/trust.json")
+print("refused")
+"""
+
+FROM_THE_HUB = """
+import importlib.util, torch
+assert importlib.util.find_spec("resnet_model") is None
+from maquette import AutoConfig, AutoModel, AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained("ada/custom-resnet50d", trust_remote_code=True)
+assert type(model).__name__ == "ResnetModelForImageClassification"
+assert type(AutoModel.from_pretrained("ada/custom-resnet50d", trust_remote_code=True)).__name__ == "ResnetModel"
+config = AutoConfig.from_pretrained("ada/custom-resnet50d", trust_remote_code=True)
+assert (config.model_type, config.stem_type, config.stem_width, config.avg_down) == ("resnet", "deep", 32, True)
+expected = torch.load("expected.pt")
+with torch.no_grad():
+    assert torch.equal(model(expected["images"])["logits"], expected["logits"])
+assert {"configuration_resnet.py", "modeling_resnet.py"} <= set(ran)
+print("equal")
+"""
+
+
+def test_upload_and_reload_in_a_fresh_process(tmp_path: Path, run_fresh) -> None:
+    """The guide's last blocks, `notebook_login()` and `push_to_hub`, as written; then somebody else loads it."""
+    config_class, _, base, classifier, _, _, _, imports, for_auto_class, again, log_in, push = blocks("003")
+    assert "notebook_login()" in log_in and push == 'resnet50d.push_to_hub("custom-resnet50d")\n'
+    package = tmp_path / "writer" / "resnet_model"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "configuration_resnet.py").write_text(config_class, encoding="utf-8")
+    (package / "modeling_resnet.py").write_text(base + classifier, encoding="utf-8")
+    (package / ".env").write_text("TOKEN=x", encoding="utf-8")
+    run_fresh(WARNINGS + DECLARE + PRETRAINED, cwd=tmp_path)
+    with LoopbackHub() as hub:
+        hub.add_account("ada", "hf_ada")
+        hub.add_commit(
+            "timm/resnet50d.ra2_in1k", {"model.safetensors": (tmp_path / "pretrained.safetensors").read_bytes()}
+        )
+        script = [imports, for_auto_class, "import timm  # as the guide did before\n", again, EXPECT, log_in, push]
+        run_fresh(
+            WARNINGS + DECLARE + "sys.path.insert(0, '.')\n" + "\n".join(script),
+            cwd=package.parent,
+            env={**hub.environ(tmp_path / "writer-cache"), "HF_TOKEN": "hf_ada"},
+        )
+        sent = set(hub.head("ada/custom-resnet50d").files)
+        code = {"configuration_resnet.py", "modeling_resnet.py"}
+        assert sent == {".gitattributes", "README.md", "config.json", "model.safetensors", *code}
+        card = hub.head("ada/custom-resnet50d").files["README.md"].data.decode()
+        assert 'from_pretrained("ada/custom-resnet50d", trust_remote_code=True)' in card
+        assert "AutoModelForImageClassification" in card and all(f"- `{name}`" in card for name in code)
+        assert "`timm`" in card and "`torch`" in card and "- custom_code" in card
+        reader = tmp_path / "reader"
+        reader.mkdir()
+        os.rename(package.parent / "expected.pt", reader / "expected.pt")
+        env = {**hub.environ(tmp_path / "reader-cache"), "MAQUETTE_HOME": str(tmp_path / "reader-home")}
+        assert run_fresh(LISTEN + REFUSED, cwd=reader, env=env).endswith("refused\n")
+        assert run_fresh(WARNINGS + DECLARE + LISTEN + FROM_THE_HUB, cwd=reader, env=env).endswith("equal\n")
 
 
 def test_bad_block_type_is_refused(tmp_path: Path, run_fresh) -> None:

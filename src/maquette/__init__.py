@@ -65,7 +65,7 @@ _HOMES = {
     ),
 }
 _MODULES = {name: f"maquette.{module}" for module, names in _HOMES.items() for name in names}
-_MODULES["AddedToken"] = "tokenizers"
+_MODULES |= {"AddedToken": "tokenizers", "login": "huggingface_hub", "notebook_login": "huggingface_hub"}
 
 
 def __getattr__(name: str) -> Any:

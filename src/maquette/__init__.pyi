@@ -1,5 +1,7 @@
 """The public surface, for type checkers and editors: what `__init__` finds when it is asked for."""
 
+from huggingface_hub._login import login as login
+from huggingface_hub._login import notebook_login as notebook_login
 from tokenizers import AddedToken as AddedToken
 
 from maquette.auto import AutoConfig as AutoConfig

@@ -358,9 +358,7 @@ def write_weights(
         content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
         transaction.write(with_variant(INDEX_NAME, variant), to_json(content))
     if variant is None:
-        for path in transaction.folder.iterdir():
-            if STALE.match(path.name):
-                transaction.remove(path.name)
+        transaction.supersede(STALE)
 
 
 def _share(path: Path) -> None:

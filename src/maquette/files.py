@@ -6,7 +6,6 @@ configuration and its weights are never of two different commits.
 
 import contextlib
 import functools
-import itertools
 import logging
 import os
 import re
@@ -14,9 +13,18 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from maquette.errors import MissingFileError, did_you_mean
+from maquette.errors import FileFormatError, MissingFileError, did_you_mean
+from maquette.hub_errors import (
+    entries,
+    explaining,
+    is_missing_revision,
+    is_unreachable,
+    not_found,
+    one_line,
+    similar_folders,
+)
 from maquette.transaction import JOURNAL, Journal, contained, locked
 
 logger = logging.getLogger(__name__)
@@ -160,7 +168,7 @@ class HubRepository:
         self.identity = f"{repo_id}:{self.subfolder}" if self.subfolder else repo_id
         self.note = ""
         self.commit: str | None = None
-        self._listed: list[str] | None = None  # what the Hub says there is; None where only the cache counts
+        self._listed: dict[str, Any] | None = None  # what the Hub says of its files; None where only the cache counts
         self._fetched: dict[str, Path] = {}
         offline = self.hub.local_files_only or constants.HF_HUB_OFFLINE
         if offline and self.hub.force_download:
@@ -175,15 +183,28 @@ class HubRepository:
         from huggingface_hub import HfApi
 
         try:
-            with _explaining(self.label, self.revision):
-                info = HfApi(token=self.hub.token).model_info(self.label, revision=self.revision, timeout=HUB_SECONDS)
+            with explaining(self.label, self.revision):
+                info = HfApi(token=self.hub.token).model_info(
+                    self.label, revision=self.revision, timeout=HUB_SECONDS, files_metadata=True
+                )
         except MissingFileError as error:
-            if self.hub.force_download or not _is_unreachable(error.__cause__):
+            if is_missing_revision(error.__cause__):
+                raise MissingFileError(f"{error}{self._similar_revisions()}") from error.__cause__
+            if self.hub.force_download or not is_unreachable(error.__cause__):
                 raise
-            self._use_cache(f"the Hub could not be reached: {_one_line(error.__cause__ or error)}", error)
+            self._use_cache(f"the Hub could not be reached: {one_line(error.__cause__ or error)}", error)
             logger.warning("%s is read from the cache: %s", self.label, error)
         else:
-            self.commit, self._listed = str(info.sha), [file.rfilename for file in info.siblings or ()]
+            self.commit, self._listed = str(info.sha), {file.rfilename: file for file in info.siblings or ()}
+
+    def _similar_revisions(self) -> str:
+        """Suggest a branch or tag of a similar name; without an answer, none."""
+        from huggingface_hub import HfApi
+
+        with contextlib.suppress(Exception):
+            refs = HfApi(token=self.hub.token).list_repo_refs(self.label)
+            return did_you_mean(self.revision, [ref.name for ref in (*refs.branches, *refs.tags)])
+        return ""
 
     def _use_cache(self, reason: str, error: Exception | None = None) -> None:
         """Take the commit that the cache knows under the revision; no connection is opened from here on."""
@@ -191,7 +212,7 @@ class HubRepository:
         if self.commit is None:
             raise MissingFileError(
                 f"{self.label!r} is no local folder, its revision {self.revision!r} is not in the cache, and {reason}."
-                f"{_similar_folders(self.label)} Load it once online, or give a local folder."
+                f"{similar_folders(self.label)} Load it once online, or give a local folder."
             ) from error
         self.note = f" Only the cache was looked at, which may hold a part of the repository ({reason})."
 
@@ -235,7 +256,9 @@ class HubRepository:
     def _download(self, name: str) -> Path:
         from huggingface_hub import hf_hub_download
 
-        with _explaining(self.label, str(self.commit), name):
+        place = self._snapshot / name
+        is_new = self.hub.force_download or not place.exists()
+        with explaining(self.label, str(self.commit), name):
             path = hf_hub_download(
                 self.label,
                 name,
@@ -245,8 +268,29 @@ class HubRepository:
                 force_download=self.hub.force_download,
                 token=self.hub.token,
             )
+        if is_new:
+            self._verify(name, Path(path))
         self._note_revision()
         return Path(path)
+
+    def _described(self, name: str) -> Any:
+        """Give what the Hub says of a file: its size and hash."""
+        return (self._listed or {})[f"{self.subfolder}/{name}".lstrip("/")]
+
+    def _verify(self, name: str, path: Path) -> None:
+        """Compare a file that just came with the hash that the Hub's API gives for it; what differs is thrown away."""
+        from maquette.shipment import hash_file
+
+        file = self._described(name)
+        expected = file.lfs.sha256 if file.lfs else file.blob_id
+        if not expected or hash_file(path, git=not file.lfs) == expected:
+            return
+        for place in {path, path.resolve()}:  # the link in the snapshot, and the file among the blobs
+            place.unlink(missing_ok=True)
+        raise FileFormatError(
+            f"{name!r} of {self.label!r} did not arrive as it is on the Hub: its size is right, its hash is not. It "
+            "was removed from the cache, unread. Load it again; if that goes on, something on the way changes files."
+        )
 
     def _note_revision(self) -> None:
         """Have the cache know which commit the revision was, so that the same load works offline."""
@@ -268,16 +312,13 @@ class HubRepository:
         return path
 
     def total_size(self, names: Iterable[str]) -> int:
-        from huggingface_hub import HfApi
-
-        paths = {f"{self.subfolder}/{name}".lstrip("/"): self._snapshot / name for name in names}
-        absent = [name for name, path in paths.items() if not path.is_file()]
-        size = sum(path.stat().st_size for path in paths.values() if path.is_file())
-        if absent and self._listed is not None:
-            with _explaining(self.label, str(self.commit)):
-                found = HfApi(token=self.hub.token).get_paths_info(self.label, absent, revision=self.commit)
-            size += sum(getattr(file, "size", 0) for file in found)
-        return size
+        total = 0
+        for name in names:
+            if (path := self._snapshot / name).is_file():
+                total += path.stat().st_size
+            elif self._listed is not None:
+                total += self._described(name).size or 0
+        return total
 
     def repository(self, repo_id: str) -> Source:
         return HubRepository(repo_id, hub=self.hub)
@@ -291,60 +332,7 @@ def _check_name(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise _not_found(repo_id) from error
-
-
-@contextlib.contextmanager
-def _explaining(label: str, revision: str, name: str = "") -> Iterator[None]:
-    """Turn what goes wrong between here and the Hub into one sentence that says which of all things it is."""
-    try:
-        yield
-    except Exception as error:
-        if _is_unreachable(error):
-            what = f"{name!r} of {label!r}" if name else repr(label)
-            raise MissingFileError(f"The Hub could not be reached for {what}: {_one_line(error)}.") from error
-        if explained := _explained(label, revision, error):
-            raise explained from error
-        raise
-
-
-def _explained(label: str, revision: str, error: Exception) -> MissingFileError | None:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return MissingFileError(f"{label!r} is gated: ask for access on its page, then pass `token=` or log in.")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return MissingFileError(f"{label!r} on the Hub has no revision {revision!r}.")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return _not_found(label)
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return MissingFileError(f"{label!r} was asked for with token=True, but nobody is logged in to the Hub here.")
-    if isinstance(error, errors.HfHubHTTPError):
-        return MissingFileError(f"The Hub refused {label!r}: {_one_line(error)}.")
-    return None
-
-
-def _not_found(label: str) -> MissingFileError:
-    return MissingFileError(
-        f"{label!r} is neither a local folder nor a repository on the Hub that you may see.{_similar_folders(label)} "
-        "For a private repository, pass `token=` or log in."
-    )
-
-
-def _is_unreachable(error: BaseException | None) -> bool:
-    """Tell a Hub that cannot be reached, or is out of order or overrun, from one that answers no."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if (response := getattr(error, "response", None)) is not None:
-        return bool(response.status_code >= 500 or response.status_code == 429)
-    # huggingface_hub speaks through httpx, httpx2 or requests, by its version
-    return isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError) or any(
-        base.__module__.partition(".")[0] in {"httpx", "httpx2", "requests"} for base in type(error).__mro__
-    )
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise not_found(repo_id) from error
 
 
 # Which of them the user named --------------------------------------------------------------------------------------
@@ -392,14 +380,14 @@ def _expanded(label: str) -> Path:
     try:
         return Path(label).expanduser()
     except RuntimeError as error:  # "~nobody"
-        raise MissingFileError(f"There is no file or folder {label!r}: {_one_line(error)}.") from error
+        raise MissingFileError(f"There is no file or folder {label!r}: {one_line(error)}.") from error
 
 
 def _subfolder(path: Path, subfolder: str | None, label: str) -> Path:
     folder = path / (subfolder or "")
     if not folder.is_dir():
         raise MissingFileError(
-            f"The folder {label!r} has no sub-folder {subfolder!r}.{did_you_mean(str(subfolder), _entries(path))}"
+            f"The folder {label!r} has no sub-folder {subfolder!r}.{did_you_mean(str(subfolder), entries(path))}"
         )
     return folder
 
@@ -425,19 +413,4 @@ def _no_such_path(label: str, path: Path) -> str:
         what = "a file" if os.path.isfile(wrong) else "a broken link, or neither a file nor a folder"
         return f"{message} {str(wrong)!r} is {what}."
     place = "" if wrong == path else f" {str(wrong.parent)!r} has no {wrong.name!r}."
-    return message + place + did_you_mean(wrong.name, _entries(wrong.parent))
-
-
-def _similar_folders(label: str) -> str:
-    """Suggest a folder that lies where one of this name would."""
-    place = Path(label).parent
-    return did_you_mean(Path(label).name, (name for name in _entries(place) if os.path.isdir(place / name)))
-
-
-def _entries(folder: Path) -> list[str]:
-    """List what lies in a folder, as far as it may be read; of a very large one, a part."""
-    try:
-        with os.scandir(folder) as found:
-            return [entry.name for entry in itertools.islice(found, 1000)]
-    except OSError:
-        return []
+    return message + place + did_you_mean(wrong.name, entries(wrong.parent))

@@ -53,6 +53,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
 
     _section: ClassVar[str] = ""
     _quiet: ClassVar[frozenset[str]] = frozenset()
+    _merges_into: ClassVar[tuple[str, ...]] = (PROCESSOR_FILE,)
     _schema_cache: ClassVar[Schema]
 
     def __init__(self, **kwargs: Any) -> None:

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from maquette.errors import FileFormatError
+from maquette.errors import FileFormatError, did_you_mean
 from maquette.transaction import Transaction
 
 
@@ -49,11 +49,17 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+HUB_OPTIONS = frozenset(
+    {"repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags", "dry_run"}
+)
+
+
 class PretrainedMixin:
     """Saving, sharing, and travelling with code; the base of configurations, models and preprocessing classes."""
 
     _auto_class: ClassVar[str | None] = None
     _default_auto_class: ClassVar[str] = "AutoModel"
+    _merges_into: ClassVar[tuple[str, ...]] = ()  # files that a save of this changes instead of replacing
 
     def _write_to(self, transaction: Transaction) -> None:
         """Put this object's files into the save under way."""
@@ -66,7 +72,8 @@ class PretrainedMixin:
 
         Args:
             save_directory: a folder, made where it is missing. Its other files stay as they are.
-            push_to_hub: also upload what was saved, to the repository `repo_id` (default: the folder's name).
+            push_to_hub: also send what was saved, and nothing else of the folder, to the repository `repo_id`
+                (default: the folder's name).
             options: `verify=True` first tries in a fresh process, which does not see your source, whether what is saved
                 loads and is the same; further, what the class takes for its `_write_to`, and the options of
                 `push_to_hub`.
@@ -78,6 +85,9 @@ class PretrainedMixin:
         hub_options = {name: options.pop(name) for name in HUB_OPTIONS & options.keys()}
         if hub_options and not push_to_hub:
             raise TypeError(f"{', '.join(sorted(hub_options))}: only of use together with push_to_hub=True.")
+        if "dry_run" in hub_options:
+            raise TypeError("dry_run: this saves. To see what would be sent, call push_to_hub(…, dry_run=True).")
+        self._refuse_unknown_options(options, "save_pretrained")
         with Transaction(save_directory) as transaction:
             self._write_to(transaction, **options)
             if verify:
@@ -89,34 +99,76 @@ class PretrainedMixin:
 
             record_own_save(Path(save_directory), *transaction.code)
         if push_to_hub:
-            self.push_to_hub(hub_options.pop("repo_id", Path(save_directory).resolve().name), **hub_options, **options)
+            from maquette.sharing import PushOptions, push
+
+            repo_id = hub_options.pop("repo_id", Path(save_directory).resolve().name)
+            saved = None if self._merges_into else transaction  # what is merged is merged with what the Hub has
+            push(self, repo_id, PushOptions(**hub_options), saved=saved, **options)
 
     def push_to_hub(
         self,
         repo_id: str,
         *,
         commit_message: str | None = None,
+        commit_description: str | None = None,
         private: bool | None = None,
         token: str | bool | None = None,
         revision: str | None = None,
         create_pr: bool = False,
+        tags: Sequence[str] = (),
+        dry_run: bool = False,
         **options: Any,
-    ) -> str:
-        """Upload what `save_pretrained` writes, as one commit of the repository `repo_id`; gives the commit's URL."""
-        import tempfile
+    ) -> Any:
+        """Send what `save_pretrained` writes to a repository of the Hub, as one commit; its other files stay.
 
-        from huggingface_hub import HfApi
+        The repository is made where it is missing, and so is its README.md, which says what this is and how to load
+        it. One that is there stays as it is.
 
-        api = HfApi(token=token)
-        with tempfile.TemporaryDirectory() as folder:
-            with Transaction(folder) as transaction:
-                self._write_to(transaction, **options)
-            url = api.create_repo(repo_id, private=private, exist_ok=True)
-            message = commit_message or f"Upload {type(self).__name__}"
-            commit = api.upload_folder(
-                repo_id=url.repo_id, folder_path=folder, commit_message=message, revision=revision, create_pr=create_pr
-            )
-        return str(commit.commit_url)
+        Args:
+            repo_id: `"user/name"`, or `"name"` for a repository of the user who is logged in.
+            commit_message: the first line of the commit's message.
+            commit_description: the rest of it.
+            private: True for a repository that only you see. One that is public already is refused then.
+            token: the token itself; unless given, the one of `maquette.login()`.
+            revision: the branch, made from `main` where it is missing.
+            create_pr: open a pull request instead, against `revision`.
+            tags: added to the header of README.md.
+            dry_run: send nothing, and give the list of what would be sent.
+            options: what `save_pretrained` takes, such as `max_shard_size`.
+
+        Returns:
+            The commit, which is a text, its URL, and has `oid` and `pr_url`; with `dry_run`, an `Upload`: its files,
+            each with `path`, `size`, `kind` (`"regular"` or `"lfs"`) and `state` (`"new"`, `"changed"`, …).
+
+        Raises:
+            SaveError: what keeps it from being sent, and what to do; no commit was made.
+        """
+        from maquette.sharing import PushOptions, push
+
+        self._refuse_unknown_options(options, "push_to_hub")
+        how = PushOptions(
+            commit_message=commit_message,
+            commit_description=commit_description,
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            tags=tags,
+            dry_run=dry_run,
+        )
+        return push(self, repo_id, how, **options)
+
+    def _refuse_unknown_options(self, options: Iterable[str], method: str) -> None:
+        """Refuse a keyword that neither saving nor sending takes, with the nearest name there is."""
+        import inspect
+
+        parameters = list(inspect.signature(self._write_to).parameters.values())[1:]
+        known = {one.name for one in parameters}
+        if unknown := [name for name in options if name not in known]:
+            if any(one.kind is one.VAR_KEYWORD for one in parameters):
+                return
+            suggestion = did_you_mean(unknown[0], {*known, *HUB_OPTIONS})
+            raise TypeError(f"{type(self).__name__}.{method} has no option {unknown[0]!r}.{suggestion}")
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | type | None = None) -> type[Self]:
@@ -132,6 +184,3 @@ class PretrainedMixin:
         cls._auto_class = known_auto_class(name if isinstance(name, str) else name.__name__)
         remember_travelling_class(cls)
         return cls
-
-
-HUB_OPTIONS = {"repo_id", "commit_message", "private", "token", "revision", "create_pr"}

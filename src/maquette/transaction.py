@@ -10,6 +10,7 @@ folder itself stays the same folder, so open terminals and mounts keep working.
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -146,7 +147,13 @@ class Transaction:
         self.folder = Path(folder)
         self._files: dict[str, None] = {}
         self._removed: dict[str, None] = {}
+        self._superseded: list[re.Pattern[str]] = []
         self.code: tuple[dict[str, bytes], dict[str, Any]] | None = None  # code staged with a model, and its auto_map
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what was staged."""
+        return tuple(self._files)
 
     def __enter__(self) -> "Transaction":
         if self.folder.exists() and not self.folder.is_dir():
@@ -184,6 +191,18 @@ class Transaction:
         """Have a stale file go with the commit; not an error where it is already gone."""
         if name not in self._files:
             self._removed[name] = None
+
+    def supersede(self, pattern: re.Pattern[str]) -> None:
+        """Have every file whose name matches go with the commit, except what is staged."""
+        self._superseded.append(pattern)
+        for path in self.folder.iterdir():
+            if pattern.match(path.name):
+                self.remove(path.name)
+
+    def drops(self, name: str) -> bool:
+        """Tell whether this save takes away a file of that name, wherever it is put."""
+        stale = name in self._removed or any(pattern.match(name) for pattern in self._superseded)
+        return stale and name not in self._files
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

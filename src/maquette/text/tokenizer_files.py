@@ -132,7 +132,7 @@ class TokenizerFiles(PretrainedMixin):
             wanted = " or ".join(sorted({*cls.vocab_files_names.values()}))
             raise MissingFileError(
                 f"{source.label!r} holds no vocabulary for {cls.__name__}: {wanted} is not there. "
-                f"It holds: {', '.join(source.names()[:12]) or 'no files'}."
+                f"It holds: {', '.join(source.names()[:12]) or 'no files'}.{source.note}"
             )
         return files
 
