@@ -89,9 +89,17 @@ def test_what_is_registered_comes_first(tmp_path: Path, vocabulary: str) -> None
         AutoTokenizer()
 
 
-def test_code_of_tokenizers_does_not_travel_and_says_so() -> None:
-    with pytest.raises(UnknownNameError, match=r"AutoTokenizer\.register"):
-        DistilBertTokenizer.register_for_auto_class()
+def test_a_built_in_tokenizer_that_is_registered_carries_no_code(tmp_path: Path, run_fresh) -> None:
+    code = """
+from pathlib import Path
+from maquette import DistilBertTokenizer
+DistilBertTokenizer.register_for_auto_class()
+Path("vocab.txt").write_text("[PAD]\\n[UNK]\\n[CLS]\\n[SEP]\\n[MASK]\\na\\n")
+DistilBertTokenizer("vocab.txt").save_pretrained("saved")
+"""
+    assert run_fresh(code) == ""
+    assert not list((tmp_path / "saved").glob("*.py"))
+    assert "auto_map" not in (tmp_path / "saved" / "tokenizer_config.json").read_text(encoding="utf-8")
 
 
 def test_the_documented_table_is_what_the_cards_say() -> None:

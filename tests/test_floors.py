@@ -8,6 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry trust abilities remote_code travel tensors"
+GROUND += " code_finder code_import code_package code_store import_statements requirements stand_in verification"
 GROUND += " sharing shipment readme hub_errors"
 DATA = "plain schema construction configuration batch text preprocessing"
 DATA += " images audio feature_extraction processing processor_parts preprocessor_classes"
@@ -15,6 +16,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(DATA.split(), 1),
     "checkpoint": 2,
+    **dict.fromkeys(("stand_in.attention_masks", "stand_in.caches", "stand_in.layers", "stand_in.outputs"), 3),
     "modeling": 3,
     "models": 4,
     "auto": 5,

@@ -20,6 +20,7 @@ import pytest
 from loopback_hub import LoopbackHub
 
 import maquette
+import maquette.travel
 from maquette import AutoConfig, RemoteCodeError, UnsafePathError, UntrustedCodeError
 from maquette.files import open_source
 from maquette.remote_code import PACKAGE_PREFIX, CodePackage, load_remote_class, package_of
@@ -207,7 +208,8 @@ def test_many_processes_record_at_once(tmp_path: Path) -> None:
     started = [subprocess.Popen([sys.executable, "-c", code, *map(str, folders[k::3])]) for k in range(3)]
     assert [process.wait(60) for process in started] == [0, 0, 0]
     assert read_trust().keys() == {str(folder) for folder in folders}
-    assert {path.name for path in trust_file().parent.iterdir()} == {"trust.json", "approved"}
+    assert {path.name for path in trust_file().parent.iterdir()} == {"trust.json", "approved", "code"}
+    assert [path.suffix for path in (trust_file().parent / "code").iterdir()] == 12 * [".json"]
 
 
 # What runs is what was hashed --------------------------------------------------------------------------------------
@@ -349,8 +351,8 @@ def test_models_written_for_transformers(tmp_path: Path, run_fresh) -> None:
 
 
 def test_what_maquette_lacks_is_an_import_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RemoteCodeError, match=r"takes logging from transformers.utils.*not installed.*no such name"):
-        load(make(tmp_path / "a", extra="from transformers.utils import logging"))
+    with pytest.raises(RemoteCodeError, match=r"takes telling, twice from transformers.utils.*not inst.*no such name"):
+        load(make(tmp_path / "a", extra="from transformers.utils import telling, logging, twice"))
     with pytest.raises(RemoteCodeError, match=r"takes PretraindConfig.*Did you mean .*'PretrainedConfig'"):
         load(make(tmp_path / "b", extra="from transformers import PretraindConfig"))
     optional = "try:\n    from transformers.utils import is_x\nexcept ImportError:\n    is_x = None"
@@ -444,11 +446,14 @@ def test_copies_and_pickles(tmp_path: Path, run_fresh) -> None:
     for again in (copy.copy(config), copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
         assert type(again) is type(config) and again == config
     (tmp_path / "pickled").write_bytes(pickle.dumps(config))
-    code = "import pickle, maquette.remote_code\npickle.load(open('pickled', 'rb'))"
-    message = "is the code of a checkpoint, which this process has not loaded. Load the checkpoint first"
-    assert message in run_fresh(code, check=False)
+    code = "import pickle\nfrom pathlib import Path\npickle.loads(Path('pickled').read_bytes())"
+    assert run_fresh(code) == ""
+    elsewhere = {"MAQUETTE_HOME": str(tmp_path / "another user's")}
+    assert "is the code of a checkpoint, which this process has not loaded" in run_fresh(
+        code, env=elsewhere, check=False
+    )
     known = "from maquette import AutoConfig\nAutoConfig.from_pretrained('m', trust_remote_code=True)\n"
-    run_fresh(known + code)
+    assert run_fresh(known + code, env=elsewhere) == ""
 
 
 LOAD_MODEL = """

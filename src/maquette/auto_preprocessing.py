@@ -51,15 +51,16 @@ class AutoTokenizer:
             pretrained_model_name_or_path: a folder, or a repository of the Hub.
             use_fast: take the Rust kind where there is one; False takes the Python kind where there is one.
             config: decides the class where the folder does not say.
-            trust_remote_code: accepted for the sake of code that passes it everywhere.
+            trust_remote_code: True, or `"sha256:…"`, to run the code that comes with it, where it brings its own.
             inputs, kwargs: as in the tokenizer's own `from_pretrained`.
 
         Raises:
             UnknownNameError: nobody knows the tokenizer's class, nor the model type.
+            UntrustedCodeError: it brings code and the caller did not trust it.
         """
         options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
         with open_source(pretrained_model_name_or_path, **options) as source:
-            slow, fast = find_tokenizer_classes(source, config)
+            slow, fast = find_tokenizer_classes(source, config, trust_remote_code, use_fast=use_fast)
             tokenizer_class: Any = (fast or slow) if use_fast else (slow or fast)
             return tokenizer_class.from_source(source, *inputs, **kwargs)
 

@@ -205,7 +205,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     @property
     def _attn_implementation(self) -> Any:
-        return self.attn_implementation
+        return self.attn_implementation or "eager"
 
     @_attn_implementation.setter
     def _attn_implementation(self, value: Any) -> None:

@@ -33,7 +33,8 @@ _GENERATION = """
 """
 GENERATION_FIELDS = frozenset(_GENERATION.split())
 # What a file says of itself rather than of the model; no part of the values that make two configurations equal.
-BOOKKEEPING = ("auto_map", "maquette_version", "transformers_version", "_name_or_path", "_commit_hash")
+_VERSIONS = ("code_requirements", "maquette_version", "transformers_version")
+BOOKKEEPING = ("auto_map", *_VERSIONS, "_name_or_path", "_commit_hash")
 
 _place: contextvars.ContextVar[tuple[str | None, str]] = contextvars.ContextVar("place", default=(None, ""))
 _reported: set[tuple[str, str]] = set()

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
-BOOKKEEPING = ("auto_map", "processor_class")  # keys of a file that are no settings
+BOOKKEEPING = ("auto_map", "code_requirements", "processor_class")  # keys of a file that are no settings
 
 
 class PreprocessorMeta(type):

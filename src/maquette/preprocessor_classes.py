@@ -34,8 +34,13 @@ OTHERWISE = {
 }
 
 
-def find_tokenizer_classes(source: Source, config: PretrainedConfig | None) -> tuple[Any, Any]:
-    """Find the Python and the Rust class: what the user registered, what the tokenizer's file says, the card."""
+def find_tokenizer_classes(
+    source: Source, config: PretrainedConfig | None, trust: bool | str | None = None, *, use_fast: bool = True
+) -> tuple[Any, Any]:
+    """Find the Python and the Rust class: registered, the folder's own code, what the tokenizer's file says, the card.
+
+    Of the folder's own classes, only the one that is wanted is loaded.
+    """
     content = {} if config is not None or source.find("config.json") is None else read_config_file(source)[0]
     model_type = config.model_type if config is not None else content.get("model_type") or ""
     config_class = type(config) if config is not None else registered_config(model_type)
@@ -46,6 +51,9 @@ def find_tokenizer_classes(source: Source, config: PretrainedConfig | None) -> t
         return found
     path = source.find("tokenizer_config.json")
     saved = read_json(path, label=f"{source.label}/tokenizer_config.json") if path else {}
+    for auto_map in (saved.get("auto_map"), content.get("auto_map")):
+        if own := _own_tokenizer_class(source, auto_map, trust, use_fast):
+            return own
     name = str(saved.get("tokenizer_class") or content.get("tokenizer_class") or "").removesuffix("Fast")
     for card in cards():
         kinds = [reference.partition(":")[2].removesuffix("Fast") for reference in card.tokenizer if reference]
@@ -64,6 +72,19 @@ def find_tokenizer_classes(source: Source, config: PretrainedConfig | None) -> t
     )
 
 
+def _own_tokenizer_class(source: Source, auto_map: Any, trust: Any, use_fast: bool) -> tuple[Any, Any] | None:
+    """Load the class of a folder's own code that its map names for AutoTokenizer, as `[python, rust]` or as one."""
+    whole = {"AutoTokenizer": auto_map} if isinstance(auto_map, list) else auto_map  # as the peer wrote it once
+    named = whole.get("AutoTokenizer") if isinstance(whole, Mapping) else None
+    if not named:
+        return None
+    slow, fast = [*named, None][:2] if isinstance(named, list) else (named, None)
+    chosen = (fast or slow) if use_fast else (slow or fast)
+    home = getattr(source, "source", source)  # code lies beside the other files, not in a second tokenizer's folder
+    found = load_remote_class(home, whole, "AutoTokenizer", trust=trust, reference=chosen)
+    return (None, found) if chosen is fast else (found, None)
+
+
 def find_class(auto_class: str, source: Source, config: PretrainedConfig | None, trust: bool | str | None) -> Any:
     """Find the class of what an AutoClass loads from a source.
 
@@ -78,7 +99,7 @@ def find_class(auto_class: str, source: Source, config: PretrainedConfig | None,
         UntrustedCodeError: it is the folder's own code, and the caller did not trust it.
     """
     if auto_class == "AutoTokenizer":
-        slow, fast = find_tokenizer_classes(source, config)
+        slow, fast = find_tokenizer_classes(source, config, trust)
         return fast or slow
     content, described = _settings(auto_class, source), _configuration(source, config)
     model_type = config.model_type if config is not None else described.get("model_type") or ""

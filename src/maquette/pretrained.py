@@ -74,11 +74,14 @@ class PretrainedMixin:
             save_directory: a folder, made where it is missing. Its other files stay as they are.
             push_to_hub: also send what was saved, and nothing else of the folder, to the repository `repo_id`
                 (default: the folder's name).
-            options: what the class takes for its `_write_to`, and the options of `push_to_hub`.
+            options: `verify=True` first tries in a fresh process, which does not see your source, whether what is saved
+                loads and is the same; further, what the class takes for its `_write_to`, and the options of
+                `push_to_hub`.
 
         Raises:
             SaveError: the target is a file, or something in the object cannot be written. Nothing is changed then.
         """
+        verify = options.pop("verify", False)
         hub_options = {name: options.pop(name) for name in HUB_OPTIONS & options.keys()}
         if hub_options and not push_to_hub:
             raise TypeError(f"{', '.join(sorted(hub_options))}: only of use together with push_to_hub=True.")
@@ -87,6 +90,10 @@ class PretrainedMixin:
         self._refuse_unknown_options(options, "save_pretrained")
         with Transaction(save_directory) as transaction:
             self._write_to(transaction, **options)
+            if verify:
+                from maquette.verification import verify_save
+
+                verify_save(self, transaction, options)
         if transaction.code:
             from maquette.remote_code import record_own_save
 

@@ -396,21 +396,8 @@ def _pack(transaction: Transaction, *things: Any) -> None:
     """
     from maquette.travel import pack_code
 
-    files: dict[str, bytes] = {}
-    auto_map: dict[str, Any] = {}
     for thing in things:
-        transaction.code = None
         pack_code(type(thing), thing, transaction)
-        staged, names = _code_of(transaction)
-        if clash := sorted(name for name in files.keys() & staged.keys() if files[name] != staged[name]):
-            raise SaveError(f"Two parts bring code in a file {clash[0]!r}, and the files differ. Rename one of them.")
-        files |= staged
-        auto_map |= names
-    transaction.code = (files, auto_map) if files else None
-
-
-def _code_of(transaction: Transaction) -> tuple[dict[str, bytes], dict[str, Any]]:
-    return transaction.code if transaction.code else ({}, {})
 
 
 def _keywords(part: Any, method: str) -> tuple[set[str], bool]:

@@ -134,7 +134,7 @@ def load_part(part: Part, source: Source, cls: Any, *, trust: bool | str | None,
     """
     if part.kind == "tokenizer":
         place = _tokenizer_place(part, source)
-        return _tokenizer_class(part, place, cls).from_source(place, **overrides)
+        return _tokenizer_class(part, place, cls, trust).from_source(place, **overrides)
     content, label = read_preprocessor_file(source, part.name)
     return _class_of(part, content, source, cls, trust)._read(content, dict(overrides), label)
 
@@ -142,7 +142,7 @@ def load_part(part: Part, source: Source, cls: Any, *, trust: bool | str | None,
 def part_class(part: Part, source: Source, cls: Any, *, trust: bool | str | None) -> Any:
     """Find the class that `load_part` takes."""
     if part.kind == "tokenizer":
-        return _tokenizer_class(part, _tokenizer_place(part, source), cls)
+        return _tokenizer_class(part, _tokenizer_place(part, source), cls, trust)
     return _class_of(part, read_preprocessor_file(source, part.name)[0], source, cls, trust)
 
 
@@ -168,10 +168,10 @@ def _class_named(name: str, kind: str, cls: type) -> Any:
     return known.get(name) or beside or (getattr(maquette, name) if name in dir(maquette) else None)
 
 
-def _tokenizer_class(part: Part, source: Source, cls: type) -> Any:
+def _tokenizer_class(part: Part, source: Source, cls: type, trust: bool | str | None) -> Any:
     declared = _declared(part, cls)
     try:
-        found = find_class("AutoTokenizer", source, None, None)
+        found = find_class("AutoTokenizer", source, None, trust)
     except UnknownNameError:
         if not declared:
             raise
@@ -239,6 +239,11 @@ class Subtransaction(Transaction):
 
     def __enter__(self) -> Transaction:
         raise TypeError("This save belongs to another one, which commits it.")
+
+    @property
+    def home(self) -> Transaction:
+        """The save that this is part of."""
+        return self.whole
 
     def path(self, name: str) -> Path:
         """Announce a file of the folder and get the path to write it to."""

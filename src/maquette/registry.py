@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from maquette.code_finder import PACKAGE_PREFIX as PACKAGE_PREFIX
 from maquette.errors import UnknownNameError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "maquette.models"
-PACKAGE_PREFIX = "maquette_remote_"  # what modules of checkpoints' own code are called
 
 TASKS = [
     "PreTraining",
@@ -272,10 +272,7 @@ def support_table() -> str:
 def known_auto_class(name: str) -> str:
     """Check the name of an AutoClass, of any framework, whose classes can go along with a save."""
     if name == "AutoTokenizer":
-        raise UnknownNameError(
-            "The code of a tokenizer does not go along with saves yet. Have the loading process import the class, and "
-            "register it there: AutoTokenizer.register(ConfigClass, TokenizerClass)."
-        )
+        return name
     if name.removeprefix("TF").removeprefix("Flax") not in AUTO_CLASSES:
         raise UnknownNameError(f"There is no AutoClass {name!r}.{did_you_mean(name, AUTO_CLASSES)}")
     return name
@@ -284,6 +281,11 @@ def known_auto_class(name: str) -> str:
 def remember_travelling_class(cls: type) -> None:
     """Note a class whose code goes along with saves; a class that was defined again takes its own place."""
     _travelling[cls.__module__, cls.__qualname__] = cls
+
+
+def travelling_tokenizers() -> list[Any]:
+    """List the tokenizer classes whose code goes along with saves."""
+    return [cls for cls in _travelling.values() if getattr(cls, "_auto_class", None) == "AutoTokenizer"]
 
 
 def travelling_classes(config_class: type) -> list[type]:

@@ -169,6 +169,11 @@ class Transaction:
                 _flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # says to other savers that this one is alive
         return self
 
+    @property
+    def home(self) -> "Transaction":
+        """The save whose folder code goes into: itself, but for one that is part of another."""
+        return self
+
     def path(self, name: str) -> Path:
         """Announce the file `name` and get the path to write it to."""
         contained(self.staging, name)

@@ -8,15 +8,18 @@ import logging
 import os
 import site
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from maquette.code_package import CodePackage, package_of
 from maquette.errors import RemoteCodeError, SaveError
-from maquette.registry import travelling_classes
-from maquette.remote_code import CodePackage, package_of
+from maquette.import_statements import find_imports
+from maquette.registry import travelling_classes, travelling_tokenizers
+from maquette.requirements import KEY as REQUIREMENTS
+from maquette.requirements import find_requirements
 from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -57,8 +60,24 @@ def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Tran
     closure = Closure(travelling[0], travelling)
     closure.take(travelling[0], needed=True)
     taken = {auto: closure.take(target, needed=auto == "AutoConfig") for auto, target in classes.items()}
-    auto_map = {auto: closure.refer(*place) for auto, place in taken.items() if place}
-    _stage(closure.files(), auto_map, config, transaction)
+    auto_map: dict[str, Any] = {auto: closure.refer(*place) for auto, place in taken.items() if place}
+    if cls._default_auto_class == "AutoTokenizer":  # type: ignore[attr-defined]
+        pair = [closure.take(one, needed=False) if one else None for one in _tokenizer_pair(cls)]
+        auto_map = {"AutoTokenizer": [closure.refer(*place) if place else None for place in pair]}
+    requirements = find_requirements(closure.external)
+    _stage(closure.files(), auto_map, requirements, config, transaction)
+
+
+def _tokenizer_pair(cls: Any) -> tuple[Any, Any]:
+    """Give the Python and the Rust class of a tokenizer: this one, and the other one where it goes along too."""
+    if cls.is_fast:
+        named = [one for one in travelling_tokenizers() if f"{one.__name__}Fast" == cls.__name__]
+        return getattr(cls, "slow_tokenizer_class", None) or next(iter(named), None), cls
+    others = (one for one in travelling_tokenizers() if one.is_fast)
+    names = f"{cls.__name__}Fast"
+    return cls, next(
+        (o for o in others if getattr(o, "slow_tokenizer_class", None) is cls or o.__name__ == names), None
+    )
 
 
 def _carry_on(packages: list[CodePackage], config: Any, transaction: Transaction) -> None:
@@ -74,7 +93,7 @@ def _carry_on(packages: list[CodePackage], config: Any, transaction: Transaction
         auto: _without_repository(ref) for auto, ref in {**last.auto_map, **first.auto_map, **config.auto_map}.items()
     }
     auto_map = {auto: ref for auto, ref in own.items() if isinstance(ref, list) or whole.resolve(str(ref))}
-    _stage(dict(whole.files), auto_map, config, transaction)
+    _stage(dict(whole.files), auto_map, {**last.requirements, **first.requirements}, config, transaction)
 
 
 def _without_repository(reference: Any) -> Any:
@@ -103,22 +122,37 @@ def _drop_what_stays_behind(config: Any, transaction: Transaction) -> None:
     """Forget entries of a map for code that this save does not carry and its folder does not hold."""
 
     def is_there(reference: Any) -> bool:
+        if isinstance(reference, list):
+            return any(reference) and all(is_there(one) for one in reference if one)
         module = str(reference).rpartition(".")[0].replace(".", "/")
-        return "--" in module or (transaction.folder / f"{module}.py").is_file()
+        return "--" in module or (transaction.home.folder / f"{module}.py").is_file()
 
-    kept = {auto: ref for auto, ref in config.auto_map.items() if isinstance(ref, str) and is_there(ref)}
+    kept = {auto: ref for auto, ref in config.auto_map.items() if is_there(ref)}
     if kept:
         config.auto_map = kept
     else:
         config._kept.pop("auto_map", None)
+        config._kept.pop(REQUIREMENTS, None)
 
 
-def _stage(files: Mapping[str, bytes], auto_map: dict[str, Any], config: Any, transaction: Transaction) -> None:
-    _spare_other_files(files, transaction.folder)
+def _stage(
+    files: Mapping[str, bytes],
+    auto_map: dict[str, Any],
+    requirements: dict[str, str],
+    config: Any,
+    transaction: Transaction,
+) -> None:
+    """Put code and what it needs into the save, beside the code of other parts of it."""
+    home = transaction.home
+    _spare_other_files(files, home.folder)
+    staged, names = home.code or ({}, {})
+    if clash := sorted(name for name in files.keys() & staged.keys() if files[name] != staged[name]):
+        raise SaveError(f"Two parts bring code in a file {clash[0]!r}, and the files differ. Rename one of them.")
     for name, content in files.items():
-        transaction.write(name, content)
+        home.write(name, content)
     config.auto_map = auto_map
-    transaction.code = (dict(files), auto_map)
+    config._kept[REQUIREMENTS] = requirements
+    home.code = ({**staged, **files}, {**names, **auto_map})
 
 
 def _spare_other_files(files: Mapping[str, bytes], folder: Path) -> None:
@@ -159,7 +193,7 @@ class Closure:
 
     def __init__(self, cls: type, classes: Iterable[type]) -> None:
         self.cls = cls
-        self.root = _root_of(cls)
+        self.root = root_of(cls)
         self.is_installed = _is_installed(self.root, cls)
         self.tops = {_top(one) for one in classes if not self._why_not(one)}
         self.modules: dict[Parts, Module] = {}
@@ -186,7 +220,7 @@ class Closure:
 
     def _why_not(self, cls: type) -> str:
         try:
-            root = _root_of(cls)
+            root = root_of(cls)
         except RemoteCodeError as error:
             return str(error)
         if root != self.root:
@@ -224,7 +258,7 @@ class Closure:
 
     def _read(self, module: Module) -> None:
         """Take in all that a module imports."""
-        for statement, guarded in _imports(ast.parse(module.content, filename=str(module.path))):
+        for statement, guarded in find_imports(ast.parse(module.content, filename=str(module.path))):
             missing = self._follow(module, statement)
             if missing and not guarded:
                 raise RemoteCodeError(
@@ -332,7 +366,7 @@ def _is_built_in(cls: type) -> bool:
     return _top(cls) in OURS
 
 
-def _root_of(cls: type) -> Path:
+def root_of(cls: type) -> Path:
     """Find the folder that a class's top-level module is imported from."""
     problem = None
     if cls.__module__ in ("__main__", "__mp_main__"):
@@ -366,11 +400,11 @@ def _is_installed(root: Path, cls: type) -> bool:
     finders = (module for name, module in [*sys.modules.items()] if name.startswith("__editable__"))
     return (
         any(_top(cls) in getattr(finder, "MAPPING", {}) for finder in finders)
-        or os.path.realpath(root) in _editable_folders()
+        or os.path.realpath(root) in editable_folders()
     )
 
 
-def _editable_folders() -> set[str]:
+def editable_folders() -> set[str]:
     """List the folders that installed `.pth` files add to the path."""
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     files = (file for folder in folders for file in sorted(Path(folder).glob("*.pth")))
@@ -388,42 +422,3 @@ def _places_of(top: str) -> list[str] | None:
     if spec is None or (spec.origin in (None, "built-in", "frozen") and spec.submodule_search_locations is None):
         return None
     return [*(spec.submodule_search_locations or [spec.origin])]  # type: ignore[list-item]
-
-
-def _imports(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Find every import, and whether it stands where the module may be missing: in `try`, or where it did not run."""
-    waiting = [(tree, False)]
-    while waiting:
-        node, guarded = waiting.pop()
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node, guarded
-        elif isinstance(node, ast.Call) and (call := _import_call(node)):
-            yield call, True
-        else:
-            guarded = guarded or _is_guard(node)
-            waiting += [(child, guarded) for child in reversed([*ast.iter_child_nodes(node)])]
-
-
-def _is_guard(node: ast.AST) -> bool:
-    if isinstance(node, ast.If):
-        return _mentions(node.test, "TYPE_CHECKING")
-    if isinstance(node, ast.With):
-        return any(_mentions(item.context_expr, "suppress") for item in node.items)
-    return isinstance(node, ast.Try | ast.TryStar | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-
-
-def _mentions(node: ast.AST, name: str) -> bool:
-    return any(name in (getattr(part, "id", ""), getattr(part, "attr", "")) for part in ast.walk(node))
-
-
-def _import_call(node: ast.Call) -> ast.Import | ast.ImportFrom | None:
-    """Read `importlib.import_module("…")` with a name that is written out as the import that it is."""
-    called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-    name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
-    if called != "import_module" or not isinstance(name, str) or not name.strip("."):
-        return None
-    path = name.lstrip(".")
-    if path == name:
-        return ast.Import([ast.alias(name)])
-    base, _, last = path.rpartition(".")
-    return ast.ImportFrom(base or None, [ast.alias(last)], len(name) - len(path))

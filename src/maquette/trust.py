@@ -25,7 +25,7 @@ from maquette.pretrained import read_json, to_json
 from maquette.transaction import locked
 
 if TYPE_CHECKING:
-    from maquette.remote_code import CodePackage
+    from maquette.code_package import CodePackage
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,8 @@ def merge_references(*several: Mapping[str, Iterable[str]]) -> References:
 def collect_references(source: Source, auto_map: Mapping[str, Any]) -> References:
     """List what every map of a checkpoint names: of its configuration, tokenizer, preprocessing, and their parts."""
     found = [references_of(auto_map)]
-    for name in dict.fromkeys((source.config_name, *MAP_FILES)):
+    more = [name for name in source.names() if name.endswith(f"/{MAP_FILES[1]}")]  # of a processor's further tokenizers
+    for name in dict.fromkeys((source.config_name, *MAP_FILES, *more)):
         with contextlib.suppress(FileFormatError):  # what cannot be read names nothing
             if path := source.find(name):
                 content = read_json(path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maquette.abilities import KINDS, read_abilities
+from maquette.code_package import CodePackage
 from maquette.files import Source
-from maquette.remote_code import CodePackage
 from maquette.trust import (
     Approval,
     References,

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +36,13 @@ class ModelMixin(PretrainedMixin):
     _keys_to_ignore_on_load_missing: ClassVar[Iterable[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Iterable[str] | None] = None
     config: PretrainedConfig
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        hint = vars(cls).get("__annotations__", {}).get("config")  # `config: MyConfig` says as much as config_class
+        found = getattr(sys.modules.get(cls.__module__), hint, None) if isinstance(hint, str) else hint
+        if "config_class" not in vars(cls) and isinstance(found, type) and issubclass(found, PretrainedConfig):
+            cls.config_class = found
 
     @classmethod
     def from_pretrained(
@@ -179,6 +187,8 @@ class ModelMixin(PretrainedMixin):
             max_shard_size: the most bytes of one weights file, such as `"5GB"` (the default).
             state_dict: weights to save instead of the model's own.
             variant: put into the name of the weights files.
+            verify: True first tries in a fresh process, which does not see your source, whether what is saved loads and
+                is the same, configuration and weights bit for bit.
             is_main_process: False does nothing, for the other processes of a distributed run.
             options: further, the options of `push_to_hub`.
 

@@ -1,8 +1,8 @@
 """What changes the shape of a torch model after it was made: its vocabulary, its ties, its attention heads."""
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ class EmbeddingMixin:
 
     config: Any
     base_model: Any
+    _tied_weights_keys: ClassVar[Mapping[str, str] | Sequence[str] | None] = None
 
     def get_input_embeddings(self) -> nn.Module:
         """Give the layer that turns token ids into vectors.
@@ -78,10 +79,21 @@ class EmbeddingMixin:
         _replace(self, old, value)
 
     def tie_weights(self) -> None:
-        """Make input and output embeddings one parameter, where the configuration says so; happens by itself."""
-        output = self.get_output_embeddings()
-        if output is not None and self.config.tie_word_embeddings:
-            output.weight = self.get_input_embeddings().weight
+        """Make input and output embeddings one parameter, where the configuration says so; happens by itself.
+
+        Where `_tied_weights_keys` maps names of parameters to others, these are made one.
+        """
+        if not self.config.tie_word_embeddings:
+            return
+        if isinstance(self._tied_weights_keys, Mapping):
+            for name, source in self._tied_weights_keys.items():
+                _tie(self, name, source)
+        elif (output := self.get_output_embeddings()) is not None:
+            self._tie_or_clone_weights(output, self.get_input_embeddings())
+
+    def _tie_or_clone_weights(self, output_embeddings: Any, input_embeddings: Any) -> None:
+        """Make the weight of the one that of the other; for overrides of `tie_weights`."""
+        output_embeddings.weight = input_embeddings.weight
 
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, *, pad_to_multiple_of: int | None = None
@@ -144,6 +156,13 @@ class EmbeddingMixin:
                 "which takes {layer: [heads]}."
             )
         prune(heads)
+
+
+def _tie(model: Any, name: str, source: str) -> None:
+    """Give one parameter's place to another: `name` from now on is what `source` is."""
+    place, _, leaf = name.rpartition(".")
+    shared = model.get_parameter(source)
+    setattr(model.get_submodule(place), leaf, shared)
 
 
 def _replace(root: Any, old: nn.Module, new: nn.Module) -> None:

@@ -18,6 +18,7 @@ from maquette.errors import CheckpointError, SaveError, bullets
 from maquette.modeling.common import ModelMixin
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
+from maquette.modeling.masks import MaskMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 
 # Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
@@ -35,7 +36,7 @@ class ModelMeta(type):
         return model
 
 
-class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
+class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
     """A torch module that is made from a configuration, saved to a folder, and loaded back exactly.
 
     Set `config_class`, take `config` first in `__init__`, call `super().__init__(config)`, build layers, and write
@@ -77,6 +78,8 @@ class PreTrainedModel(EmbeddingMixin, ModelMixin, nn.Module, metaclass=ModelMeta
         if type(self)._init_weights is not PreTrainedModel._init_weights:
             with torch.no_grad():
                 self._initialise(self)
+
+    init_weights = post_init  # as older models call it
 
     def _initialise(self, module: nn.Module) -> None:
         """Initialise children before parents, and every module once, whichever model of a nest comes first."""

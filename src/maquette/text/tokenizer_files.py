@@ -28,7 +28,8 @@ from maquette.version import __version__
 CONFIG_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 # Keys of tokenizer_config.json that are no arguments: bookkeeping, and names of files, which no file may give.
-BOOKKEEPING = {"tokenizer_class", "auto_map", "maquette_version", "transformers_version", "init_inputs", "backend"}
+CODE = ("auto_map", "code_requirements")
+BOOKKEEPING = {*CODE, "tokenizer_class", "maquette_version", "transformers_version", "init_inputs", "backend"}
 FILE_ARGUMENTS = {"special_tokens_map_file", "tokenizer_file", "tokenizer_object", "vocab_file", "merges_file", "vocab"}
 LEFTOVERS = {
     "merges",
@@ -40,7 +41,7 @@ LEFTOVERS = {
     "chat_template",
 }
 NOT_ARGUMENTS = BOOKKEEPING | FILE_ARGUMENTS | LEFTOVERS
-KEPT = ("auto_map", "processor_class", "chat_template", "transformers_version")
+KEPT = (*CODE, "processor_class", "chat_template", "transformers_version")
 # What the constructor of every tokenizer takes besides the special tokens, with its default.
 SETTINGS: dict[str, Any] = {
     "model_max_length": None,
@@ -147,6 +148,21 @@ class TokenizerFiles(PretrainedMixin):
 
     # Saving
 
+    @property
+    def _kept(self) -> dict[str, Any]:
+        kept: dict[str, Any] = self.__dict__["_extra"]
+        return kept
+
+    @property
+    def auto_map(self) -> dict[str, Any]:
+        """Which classes of the folder's own code AutoTokenizer loads; empty for built-in classes."""
+        found = self._kept.get("auto_map") or {}
+        return {"AutoTokenizer": found} if isinstance(found, list) else dict(found)
+
+    @auto_map.setter
+    def auto_map(self, value: dict[str, Any]) -> None:
+        self._kept["auto_map"] = dict(value or {})
+
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the vocabulary's files into a folder, and give their paths."""
         raise NotImplementedError(
@@ -154,7 +170,7 @@ class TokenizerFiles(PretrainedMixin):
         )
 
     def _write_to(self, transaction: Transaction) -> None:
-        transaction.write(CONFIG_FILE, to_json(self.to_config()))
+        transaction.write(CONFIG_FILE, to_json(self.to_config() | self._pack_code(transaction)))
         transaction.write(SPECIAL_FILE, to_json(self.special_tokens_map))  # type: ignore[attr-defined]
         beyond = {name: i for name, i in self.get_added_vocab().items() if i >= self.vocab_size}  # type: ignore[attr-defined]
         if beyond:
@@ -162,6 +178,15 @@ class TokenizerFiles(PretrainedMixin):
         else:
             transaction.remove(ADDED_FILE)
         self._write_vocabulary(transaction)
+
+    def _pack_code(self, transaction: Transaction) -> dict[str, Any]:
+        """Stage the code of the class, where it goes along; gives what the file says of it."""
+        from maquette.travel import pack_code
+
+        stub = object.__new__(type(self))
+        stub.__dict__["_extra"] = {name: value for name, value in self._kept.items() if name in CODE}
+        pack_code(type(self), stub, transaction)
+        return {name: value for name, value in stub._kept.items() if value}
 
     def _write_vocabulary(self, transaction: Transaction) -> None:
         """Stage what `save_vocabulary` writes; a `tokenizer.json` of another tokenizer goes."""
@@ -174,7 +199,7 @@ class TokenizerFiles(PretrainedMixin):
 
     def to_config(self) -> dict[str, Any]:
         """Give the content of `tokenizer_config.json`."""
-        config: dict[str, Any] = dict(self.__dict__["_extra"])
+        config = {name: value for name, value in self._kept.items() if name not in CODE}
         config |= {name: _plain(value, name) for name, value in self._arguments().items()}
         special = self.special_tokens_map  # type: ignore[attr-defined]
         config |= {name: special[name] for name in special if name != ADDITIONAL}

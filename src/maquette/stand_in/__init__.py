@@ -1,0 +1,188 @@
+"""What `transformers` means in the code of a checkpoint where the peer is not installed: maquette, under its names.
+
+Code that was written for the peer takes base classes, outputs and activations from modules that are laid out in the
+peer's way. A name means the same from whichever of them it is taken. Beside maquette's own public names there is what
+such code needs to be imported and run as a model: the rest of this package, by `HOMES`. A name that is not here is an
+error that says which.
+"""
+
+import importlib
+import re
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from maquette.errors import RemoteCodeError, did_you_mean
+
+# Whose names these are; code compares it with the release it was written for.
+PEER_VERSION = "5.23.0"
+HOMES = {
+    "docstrings": (
+        "add_code_sample_docstrings",
+        "add_end_docstrings",
+        "add_start_docstrings",
+        "add_start_docstrings_to_model_forward",
+        "auto_docstring",
+        "can_return_tuple",
+        "check_model_inputs",
+        "deprecate_kwarg",
+        "replace_return_docstrings",
+        "use_kernel_forward_from_hub",
+    ),
+    "constants": (
+        "CONFIG_NAME",
+        "DUMMY_INPUTS",
+        "DUMMY_MASK",
+        "IMAGENET_DEFAULT_MEAN",
+        "IMAGENET_DEFAULT_STD",
+        "IMAGENET_STANDARD_MEAN",
+        "IMAGENET_STANDARD_STD",
+        "OPENAI_CLIP_MEAN",
+        "OPENAI_CLIP_STD",
+        "SAFE_WEIGHTS_NAME",
+        "WEIGHTS_NAME",
+        "AudioInput",
+        "ChannelDimension",
+        "EncodedInput",
+        "ExplicitEnum",
+        "FlashAttentionKwargs",
+        "ImageInput",
+        "PaddingStrategy",
+        "PreTokenizedInput",
+        "TensorType",
+        "TextInput",
+        "TransformersKwargs",
+        "TruncationStrategy",
+        "Unpack",
+    ),
+    "availability": (
+        "is_flash_attn_greater_or_equal",
+        "is_flash_attn_greater_or_equal_2_10",
+        "is_torch_greater_or_equal",
+        "is_torch_greater_or_equal_than_1_13",
+        "is_torch_greater_or_equal_than_2_0",
+        "is_torch_greater_or_equal_than_2_1",
+        "is_torch_greater_or_equal_than_2_2",
+        "is_torchdynamo_compiling",
+        "requires_backends",
+        "require_version",
+    ),
+    "outputs": (
+        "BaseModelOutputWithCrossAttentions",
+        "BaseModelOutputWithPast",
+        "BaseModelOutputWithPastAndCrossAttentions",
+        "BaseModelOutputWithPoolingAndCrossAttentions",
+        "CausalLMOutputWithCrossAttentions",
+        "CausalLMOutputWithPast",
+        "DepthEstimatorOutput",
+        "NextSentencePredictorOutput",
+        "SemanticSegmenterOutput",
+        "Seq2SeqLMOutput",
+        "Seq2SeqModelOutput",
+        "SequenceClassifierOutputWithPast",
+    ),
+    "images": ("PILImageResampling", "make_list_of_images", "to_numpy_array"),
+    "caches": ("Cache", "DynamicCache"),
+    "generation": ("GenerationMixin",),
+    "attention_masks": (
+        "_prepare_4d_attention_mask",
+        "_prepare_4d_attention_mask_for_sdpa",
+        "_prepare_4d_causal_attention_mask",
+        "_prepare_4d_causal_attention_mask_for_sdpa",
+    ),
+    "layers": (
+        "ALL_LAYERNORM_LAYERS",
+        "Conv1D",
+        "GELUActivation",
+        "GradientCheckpointingLayer",
+        "NewGELUActivation",
+        "QuickGELUActivation",
+        "SiLUActivation",
+        "apply_chunking_to_forward",
+        "get_activation",
+        "gelu",
+        "meshgrid",
+        "set_seed",
+        "silu",
+    ),
+}
+PLACES = {name: f"{__name__}.{module}" for module, names in HOMES.items() for name in names}
+PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
+# Modules of the peer that code takes as objects: `from transformers import utils`.
+_MODULES = """
+    activations cache_utils configuration_utils file_utils generation image_processing_utils image_utils
+    modeling_attn_mask_utils modeling_outputs modeling_utils models processing_utils pytorch_utils
+    tokenization_utils tokenization_utils_base tokenization_utils_fast utils
+"""
+MODULES = frozenset(_MODULES.split())
+_AVAILABILITY = re.compile(r"is_(\w+)_available")
+
+
+def stand_in(name: str, wanted: Sequence[str]) -> types.ModuleType:
+    """Give what `import name` or `from name import wanted` takes, where `name` is `transformers` or a module of it.
+
+    Raises:
+        RemoteCodeError: listing the names that are wanted and that there are not.
+    """
+    if missing := [one for one in wanted if one != "*" and not _has(one)]:
+        raise RemoteCodeError(f"The code takes {', '.join(missing)} from {name}. {_explain(missing[0])}", name=name)
+    top = module = StandIn("transformers")
+    for part in name.split(".")[1:]:
+        setattr(module, part, inner := StandIn(f"{module.place}.{part}"))
+        module = inner
+    return module if wanted else top
+
+
+class StandIn(types.ModuleType):
+    """A module of the peer, as far as there is what is in it."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__("maquette", f"Stands in for {place}, which is not installed.")
+        self.place = place
+        if place == "transformers":
+            self.__version__ = PEER_VERSION
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return dir(importlib.import_module("maquette"))
+        if name.startswith("__") and name != "__version__":
+            raise AttributeError(name)
+        try:
+            return _find(name, self.place)
+        except LookupError:
+            raise AttributeError(f"The code takes {name} from {self.place}. {_explain(name)}") from None
+
+
+def _find(name: str, place: str) -> Any:
+    """Find what a name of the peer stands for.
+
+    Raises:
+        LookupError: nothing here.
+    """
+    if name == "__version__":
+        return PEER_VERSION
+    if name == "logging":
+        return importlib.import_module(f"{__name__}.logs")
+    if name in PLACES:
+        return getattr(importlib.import_module(PLACES[name]), name)
+    if found := _AVAILABILITY.fullmatch(name):
+        return importlib.import_module(f"{__name__}.availability").availability(found[1])
+    maquette = importlib.import_module("maquette")
+    if name in dir(maquette):
+        return getattr(maquette, name)
+    if name in MODULES:
+        return StandIn(f"{place}.{name}")
+    raise LookupError(name)
+
+
+def _has(name: str) -> bool:
+    known = name in PLACES or name in MODULES or name in ("logging", "__version__")
+    return known or bool(_AVAILABILITY.fullmatch(name)) or name in dir(importlib.import_module("maquette"))
+
+
+def _explain(name: str) -> str:
+    near = did_you_mean(name, {*PLACES, *dir(importlib.import_module("maquette"))})
+    return (
+        "transformers is not installed, and maquette, which stands in for it, has no such name."
+        f"{near} Where nothing else will do, load the checkpoint with transformers."
+    )

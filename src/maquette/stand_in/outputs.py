@@ -1,0 +1,131 @@
+"""Outputs of models that read on where they stopped, or read another model's states; fields in the peer's order."""
+
+from typing import Any
+
+from maquette.modeling.outputs import ModelOutput
+
+States = tuple[Any, ...] | None
+
+
+class BaseModelOutputWithPast(ModelOutput):
+    """A decoder's last states, and what it keeps of the tokens it has read."""
+
+    last_hidden_state: Any = None
+    past_key_values: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class BaseModelOutputWithCrossAttentions(ModelOutput):
+    """The last states of a model that looks at another's."""
+
+    last_hidden_state: Any = None
+    hidden_states: States = None
+    attentions: States = None
+    cross_attentions: States = None
+
+
+class BaseModelOutputWithPastAndCrossAttentions(ModelOutput):
+    """The last states of a decoder that looks at another model's."""
+
+    last_hidden_state: Any = None
+    past_key_values: Any = None
+    hidden_states: States = None
+    attentions: States = None
+    cross_attentions: States = None
+
+
+class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):
+    """The last states with one vector for the whole input."""
+
+    last_hidden_state: Any = None
+    pooler_output: Any = None
+    hidden_states: States = None
+    past_key_values: Any = None
+    attentions: States = None
+    cross_attentions: States = None
+
+
+class CausalLMOutputWithPast(ModelOutput):
+    """Scores of the next token."""
+
+    loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class CausalLMOutputWithCrossAttentions(ModelOutput):
+    """Scores of the next token, from a decoder that looks at another model's states."""
+
+    loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    hidden_states: States = None
+    attentions: States = None
+    cross_attentions: States = None
+
+
+class SequenceClassifierOutputWithPast(ModelOutput):
+    """Scores of classes, from a decoder."""
+
+    loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class NextSentencePredictorOutput(ModelOutput):
+    """Scores of whether one text follows another."""
+
+    loss: Any = None
+    logits: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class SemanticSegmenterOutput(ModelOutput):
+    """Scores of classes for every place of an image."""
+
+    loss: Any = None
+    logits: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class DepthEstimatorOutput(ModelOutput):
+    """The depth of every place of an image."""
+
+    loss: Any = None
+    predicted_depth: Any = None
+    hidden_states: States = None
+    attentions: States = None
+
+
+class Seq2SeqModelOutput(ModelOutput):
+    """The states of an encoder and of the decoder that looks at it."""
+
+    last_hidden_state: Any = None
+    past_key_values: Any = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    cross_attentions: States = None
+    encoder_last_hidden_state: Any = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None
+
+
+class Seq2SeqLMOutput(ModelOutput):
+    """Scores of the next token, from an encoder and a decoder."""
+
+    loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    decoder_hidden_states: States = None
+    decoder_attentions: States = None
+    cross_attentions: States = None
+    encoder_last_hidden_state: Any = None
+    encoder_hidden_states: States = None
+    encoder_attentions: States = None
