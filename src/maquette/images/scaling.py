@@ -27,11 +27,6 @@ class Scale:
         channels = 1 if mean is None else len(mean)
         self._tables = [self._compute(np.arange(LEVELS), channel) for channel in range(channels)]
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether every number stays what it is."""
-        return self._factor is None and self._mean is None
-
     def _compute(self, numbers: "np.ndarray[Any, Any]", channel: int) -> "np.ndarray[Any, Any]":
         if self._factor is not None:
             numbers = numbers.astype(np.float64) * self._factor
