@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from stored_arrays import read_arrays
 
 from maquette import UnknownFieldError
 
@@ -237,7 +238,7 @@ def reload(output: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_demo_learns_to_read_digits(demo: tuple[Path, str]) -> None:
     output, printed = demo
-    saved = np.load(output / "predictions.npz")
+    saved = read_arrays(output / "predictions.npz")
     assert saved["images"].shape == (360, 1, 8, 8)
     assert (saved["images"].min(), saved["images"].max()) == (0, 1)
     per_digit = np.bincount(load_digits().target)
@@ -348,7 +349,7 @@ def test_reload_says_that_there_is_nothing_to_load(tmp_path: Path) -> None:
 
 
 def test_reload_notices_the_smallest_difference(copied: Path) -> None:
-    saved = dict(np.load(copied / "predictions.npz"))
+    saved = read_arrays(copied / "predictions.npz")
     saved["logits"][17, 3] = np.nextafter(saved["logits"][17, 3], np.float32(np.inf))
     np.savez(copied / "predictions.npz", **saved)
     finished = reload(copied)

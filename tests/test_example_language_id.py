@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_arrays import read_arrays
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "language_id"
 
@@ -75,7 +76,7 @@ def copied(trained: tuple[Path, str], tmp_path: Path) -> Path:
 
 def test_training_learns_and_says_what_it_did(trained: tuple[Path, str]) -> None:
     output, printed = trained
-    saved = np.load(output / "held_out.npz")
+    saved = read_arrays(output / "held_out.npz")
     right = int((saved["logits"].argmax(1) == saved["labels"]).sum())
     assert sorted(saved["labels"]) == [0] * 5 + [1] * 5  # a fifth of 24 sentences of each
     assert right >= 9
@@ -84,7 +85,7 @@ def test_training_learns_and_says_what_it_did(trained: tuple[Path, str]) -> None
 
 
 def test_labels_are_those_of_the_files(trained: tuple[Path, str]) -> None:
-    saved = np.load(trained[0] / "held_out.npz")
+    saved = read_arrays(trained[0] / "held_out.npz")
     for text, label in zip(saved["texts"], saved["labels"], strict=True):
         assert text.startswith(("The ", "El ")[label])
 
@@ -106,7 +107,7 @@ def test_a_fresh_process_gets_equal_logits_and_classifies(copied: Path) -> None:
 
 
 def test_reload_notices_the_smallest_difference(copied: Path) -> None:
-    saved = dict(np.load(copied / "held_out.npz"))
+    saved = read_arrays(copied / "held_out.npz")
     saved["logits"][3, 1] = np.nextafter(saved["logits"][3, 1], np.float32(np.inf))
     np.savez(copied / "held_out.npz", **saved)
     finished = run("reload.py", "--output", copied, cwd=copied)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stored_arrays import read_arrays
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "photo_labels"
 LABELS = ["sky", "water", "trees", "roof", "timber", "petals", "leaves"]
@@ -56,7 +57,7 @@ def copied(trained: tuple[Path, str], tmp_path: Path) -> Path:
 
 def test_training_learns_and_says_what_it_did(trained: tuple[Path, str]) -> None:
     output, printed = trained
-    saved = np.load(output / "photo-labels.npz")
+    saved = read_arrays(output / "photo-labels.npz")
     right, count = int((saved["logits"].argmax(1) == saved["labels"]).sum()), len(saved["labels"])
     assert f"Held-out accuracy: {100 * right / count:.1f} % ({right} of {count} tiles)." in printed
     losses = re.search(r"Loss: (\d\.\d\d) in the first ten steps, (\d\.\d\d) in the last ten\.", printed)
@@ -83,7 +84,7 @@ def test_a_fresh_process_gets_equal_logits_and_names_the_photographs(trained: tu
     finished = run("reload.py", "--output", trained[0], *FAST, cwd=trained[0])
     assert (finished.returncode, finished.stderr) == (0, "")
     first, temple, dahlia = finished.stdout.splitlines()
-    count = len(np.load(trained[0] / "photo-labels.npz")["labels"])
+    count = len(read_arrays(trained[0] / "photo-labels.npz")["labels"])
     assert first == f"All {7 * count:,} logits for {count} held-out tiles equal the saved ones, bit for bit."
     # The pagoda's photograph is mostly sky and trees, and the dahlia's mostly leaves.
     for line, name, likeliest in [(temple, "china.jpg", {"sky", "trees"}), (dahlia, "flower.jpg", {"leaves"})]:
@@ -94,7 +95,7 @@ def test_a_fresh_process_gets_equal_logits_and_names_the_photographs(trained: tu
 
 
 def test_reload_notices_the_smallest_difference(copied: Path) -> None:
-    saved = dict(np.load(copied / "photo-labels.npz"))
+    saved = read_arrays(copied / "photo-labels.npz")
     saved["logits"][3, 1] = np.nextafter(saved["logits"][3, 1], np.float32(np.inf))
     np.savez(copied / "photo-labels.npz", **saved)
     finished = run("reload.py", "--output", copied, cwd=copied)
