@@ -28,16 +28,16 @@ import torch
 from copied import CARD
 config_class = CARD.load(CARD.config)
 config_class.register_for_auto_class()
-for auto, reference in CARD.models.items():
+for auto, reference in CARD.models_in("torch").items():
     CARD.load(reference).register_for_auto_class(auto)
-for auto, reference in CARD.models.items():
+for auto, reference in CARD.models_in("torch").items():
     torch.manual_seed(0)
     CARD.load(reference)(config_class(**CARD.tiny)).save_pretrained(auto)
 """
 COMPARE = """
 import importlib, torch, maquette
 card = importlib.import_module("maquette.models.{name}").CARD
-for auto, reference in card.models.items():
+for auto, reference in card.models_in("torch").items():
     copied = getattr(maquette, auto).from_pretrained(auto, trust_remote_code=True)
     assert type(copied).__module__.startswith("maquette_remote_"), type(copied)
     results = []

@@ -1,10 +1,13 @@
 """What type checkers see is what there is."""
 
 import ast
+import re
+from importlib import import_module
 from pathlib import Path
 
 import maquette
 
+OF_OTHERS = re.compile(r"[._](tf|flax)\b|[._](tf|flax)_")  # their tests have processes of their own
 STUB = Path(maquette.__file__).with_suffix(".pyi")
 
 
@@ -31,5 +34,5 @@ def test_declared_names_are_the_classes_they_name() -> None:
     for node in ast.parse(STUB.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                if not (alias.asname or "").startswith("_"):
-                    assert getattr(maquette, alias.name).__module__ == node.module
+                if not (alias.asname or "").startswith("_") and not OF_OTHERS.search(node.module or ""):
+                    assert getattr(maquette, alias.name) is getattr(import_module(node.module), alias.name)

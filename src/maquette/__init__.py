@@ -14,6 +14,10 @@ from maquette.version import __version__
 _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
     "modeling.torch": ("PreTrainedModel",),
+    "modeling.tf": ("TFPreTrainedModel",),
+    "modeling.tf_layers": ("TF_ACT2FN",),
+    "modeling.flax": ("FlaxPreTrainedModel",),
+    "modeling.flax_layers": ("FLAX_ACT2FN",),
     "modeling.activations": ("ACT2FN",),
     "modeling.backbone": ("BackboneConfigMixin", "BackboneMixin"),
     "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),

@@ -13,6 +13,7 @@ from maquette.errors import UnknownNameError, did_you_mean
 from maquette.files import SOURCE_OPTIONS, Source, open_source
 from maquette.registry import (
     MODEL_AUTO_CLASSES,
+    PREFIXES,
     card_for,
     config_class_for,
     register_class,
@@ -184,13 +185,11 @@ def _identify(content: Mapping[str, Any], place: str) -> tuple[str, Mapping[str,
 
 
 def _define(name: str) -> type[AutoModelBase]:
-    task = name.removeprefix("AutoModelFor")
-    doc = (
-        f"Loads models for {task}."
-        if task != name
-        else f"Loads {'backbones' if name == 'AutoBackbone' else 'base models'}."
-    )
-    return type(name, (AutoModelBase,), {"_name": name, "__doc__": doc, "__module__": __name__})
+    framework = next(key for key, prefix in reversed(PREFIXES.items()) if name.startswith(f"{prefix}Auto"))
+    kind = name.removeprefix(f"{PREFIXES[framework]}Auto")
+    what = {"Model": "base models", "Backbone": "backbones"}.get(kind, f"models for {kind.removeprefix('ModelFor')}")
+    place = {"torch": "", "tf": " in Keras", "flax": " in Flax"}[framework]
+    return type(name, (AutoModelBase,), {"_name": name, "__doc__": f"Loads {what}{place}.", "__module__": __name__})
 
 
 globals().update({name: _define(name) for name in MODEL_AUTO_CLASSES})

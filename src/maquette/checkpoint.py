@@ -6,6 +6,7 @@ There is no reader for pickled weights here, on purpose: unpickling runs code.
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,6 +37,7 @@ SYNONYMS = (
     ("parametrizations.weight.original0", "weight_g"),
     ("parametrizations.weight.original1", "weight_v"),
 )
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 Shape = tuple[int, ...]
 
 
@@ -46,11 +48,12 @@ def with_variant(name: str, variant: str | None) -> str:
 
 
 class Checkpoint:
-    """The tensors of a folder or repository: their names and shapes at once, their values when asked for."""
+    """The tensors of a folder or repository: their names, shapes and types at once, their values when asked for."""
 
     def __init__(self, files: Mapping[Path, Iterable[str] | None], label: str) -> None:
         self.label = label
         self.shapes: dict[str, Shape] = {}
+        self.types: dict[str, str] = {}  # as safetensors calls them, "F32"
         self.metadata: dict[str, str] = {}
         self._files: dict[str, Path] = {}
         for path, expected in files.items():
@@ -87,8 +90,17 @@ class Checkpoint:
                 )
             self.metadata |= handle.metadata() or {}
             for name in names:
-                self.shapes[name] = tuple(handle.get_slice(name).get_shape())
+                part = handle.get_slice(name)
+                self.shapes[name], self.types[name] = tuple(part.get_shape()), part.get_dtype()
                 self._files[name] = path
+
+    def floating_type(self) -> str | None:
+        """Give the floating-point type that most of the numbers have, as numpy calls it; None where there is none."""
+        counts: dict[str, int] = {}
+        for name, kind in self.types.items():
+            if kind in FLOATS:
+                counts[FLOATS[kind]] = counts.get(FLOATS[kind], 0) + math.prod(self.shapes[name])
+        return max(counts, key=lambda kind: counts[kind], default=None)
 
     def tensors(self, names: Iterable[str], *, framework: str) -> dict[str, Any]:
         """Read tensors by name, for `framework` "pt" or "np"; torch tensors are views of the mapped file."""

@@ -70,7 +70,10 @@ TASKS = [
     "TimeSeriesPrediction",
     "Decision",
 ]
-MODEL_AUTO_CLASSES = ("AutoModel", *(f"AutoModelFor{task}" for task in TASKS), "AutoBackbone")
+# What the names of a framework's classes begin with.
+PREFIXES = {"torch": "", "tf": "TF", "flax": "Flax"}
+TORCH_AUTO_CLASSES = ("AutoModel", *(f"AutoModelFor{task}" for task in TASKS), "AutoBackbone")
+MODEL_AUTO_CLASSES = tuple(prefix + name for prefix in PREFIXES.values() for name in TORCH_AUTO_CLASSES)
 # What turns raw data into a model's inputs, and the field of a card that names it.
 PREPROCESSOR_AUTO_CLASSES = {
     "AutoImageProcessor": "image_processor",
@@ -110,6 +113,11 @@ class ModelCard:
         """Import the class that `"module:Class"` names."""
         module, _, name = reference.partition(":")
         return getattr(importlib.import_module(f"{self.package}.{module}"), name)
+
+    def models_in(self, framework: str) -> dict[str, str]:
+        """Give what `models` has for "torch", "tf" or "flax"."""
+        names = {PREFIXES[framework] + name for name in TORCH_AUTO_CLASSES}
+        return {auto_class: reference for auto_class, reference in self.models.items() if auto_class in names}
 
     def public(self) -> dict[str, str]:
         """Map each public class name to its reference."""
@@ -257,23 +265,32 @@ def unknown_model_type(model_type: Any) -> UnknownNameError:
 def support_table() -> str:
     """Say in a Markdown table which architectures there are, with how many tasks, and with which preprocessing."""
     rows = [
-        "| model type | tasks in torch | Python tokenizer | fast tokenizer | other preprocessing |",
-        "| --- | --- | --- | --- | --- |",
+        "| model type | tasks in torch | Keras | Flax | Python tokenizer | fast tokenizer | other preprocessing |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for card in cards():
         others = [getattr(card, section) for section in PREPROCESSOR_AUTO_CLASSES.values()]
         kinds = [*card.tokenizer, *filter(None, others)] if any(others) else [*card.tokenizer, None]
         names = [f"`{reference.partition(':')[2]}`" if reference else "no" for reference in kinds]
-        tasks = ", ".join(name.removeprefix("AutoModelFor").replace("AutoModel", "base model") for name in card.models)
+        tasks = " | ".join(_tasks_in(card, framework) for framework in PREFIXES)
         rows.append(f"| {card.model_type} | {tasks} | {names[0]} | {names[1]} | {', '.join(names[2:])} |")
     return "\n".join(rows)
+
+
+def _tasks_in(card: ModelCard, framework: str) -> str:
+    """List the tasks a card has a model for; those of another framework that are torch's are not said again."""
+    torch, prefix = card.models_in("torch"), PREFIXES[framework]
+    found = [name.removeprefix(prefix) for name in card.models_in(framework)]
+    if framework != "torch" and set(found) == set(torch):
+        return "the same"
+    return ", ".join(name.removeprefix("AutoModelFor").replace("AutoModel", "base model") for name in found) or "no"
 
 
 def known_auto_class(name: str) -> str:
     """Check the name of an AutoClass, of any framework, whose classes can go along with a save."""
     if name == "AutoTokenizer":
         return name
-    if name.removeprefix("TF").removeprefix("Flax") not in AUTO_CLASSES:
+    if name not in AUTO_CLASSES:
         raise UnknownNameError(f"There is no AutoClass {name!r}.{did_you_mean(name, AUTO_CLASSES)}")
     return name
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from maquette.errors import UnknownNameError, did_you_mean
+from maquette.modeling.activation_names import Activations
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -33,18 +32,9 @@ def linear(x: Tensor) -> Tensor:
     return x
 
 
-class Activations(dict[str, Activation]):
-    """A dictionary whose error for an unknown name says the nearest known ones."""
-
-    def __missing__(self, name: Any) -> Activation:
-        raise UnknownNameError(
-            f"No activation function is called {name!r}.{did_you_mean(str(name), self)} There are: {', '.join(self)}."
-        )
-
-
 gelu_tanh = partial(functional.gelu, approximate="tanh")
 
-ACT2FN = Activations(
+ACT2FN: Activations[Activation] = Activations(
     {
         "gelu": functional.gelu,
         "gelu_new": gelu_tanh,

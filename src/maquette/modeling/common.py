@@ -20,8 +20,9 @@ from maquette.checkpoint import (
     write_weights,
 )
 from maquette.configuration import PretrainedConfig
-from maquette.errors import SaveError, did_you_mean
+from maquette.errors import CheckpointError, SaveError, bullets, did_you_mean
 from maquette.files import SOURCE_OPTIONS, Source, open_source
+from maquette.modeling.outputs import ModelOutput
 from maquette.pretrained import PretrainedMixin
 from maquette.transaction import Transaction
 from maquette.travel import pack_code
@@ -66,7 +67,8 @@ class ModelMixin(PretrainedMixin):
             output_loading_info: give `(model, info)`, with the lists `missing_keys`, `unexpected_keys` and
                 `mismatched_keys`.
             variant: read `model.<variant>.safetensors`.
-            device_map: one device to put the model on, such as `"cuda"`.
+            device_map: one device to put the model on, such as `"cuda"`; torch only.
+            from_pt, from_tf, from_flax: not needed, as all frameworks share one format; accepted and without effect.
             revision, subfolder, token, cache_dir, local_files_only, force_download: where to read from.
             kwargs: fields of the configuration to override, and further keywords of the constructor.
 
@@ -95,6 +97,9 @@ class ModelMixin(PretrainedMixin):
         trust_remote_code: bool | str | None = None,
         low_cpu_mem_usage: bool | None = None,
         use_safetensors: bool | None = None,
+        from_pt: bool = False,
+        from_tf: bool = False,
+        from_flax: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Do the work of `from_pretrained` on a source that is open already."""
@@ -106,10 +111,11 @@ class ModelMixin(PretrainedMixin):
         constructor_kwargs, overrides = cls._sort_keywords(kwargs)
         settings = cls._load_config(source, config, overrides)
         checkpoint = Checkpoint.open(source, variant=variant)
-        model, pending = cls._build(settings, model_args, constructor_kwargs)
+        kind = dtype if dtype is not None else torch_dtype
+        model, pending = cls._build(settings, model_args, constructor_kwargs, dtype=kind, checkpoint=checkpoint)
         weights = cls._read_weights(model, checkpoint)
         report = cls._match(model, weights, checkpoint, tolerance)
-        cls._fill(model, pending, weights, report, dtype=dtype if dtype is not None else torch_dtype)
+        model = cls._fill(model, pending, weights, report, dtype=kind)
         model._place(device_map)
         return (model, report.as_dict()) if output_loading_info else model
 
@@ -117,14 +123,18 @@ class ModelMixin(PretrainedMixin):
     def _match(cls, model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint, tolerance: Tolerance) -> LoadReport:
         shapes: dict[str, Shape] = {name: tuple(weight.shape) for name, weight in weights.items()}
         slots = cls._slots(model, checkpoint)
-        patterns = cls._keys_to_ignore_on_load_unexpected or ()
-        report = match(shapes, slots, prefix=cls.base_model_prefix, ignored=patterns)
+        report = match(shapes, slots, prefix=cls.base_model_prefix, ignored=cls._unexpected_patterns())
         report.metadata = checkpoint.metadata
         tolerance = tolerance.also_allowing(cls._keys_to_ignore_on_load_missing or ())
         names = {"model": cls.__name__, "label": checkpoint.label}
         tolerance.judge(report, prefix=cls.base_model_prefix, file_keys=shapes, **names)
         announce(report, shapes=slots.shapes, **names)
         return report
+
+    @classmethod
+    def _unexpected_patterns(cls) -> tuple[str, ...]:
+        """Give regular expressions of what a file may hold without the model wanting it."""
+        return tuple(cls._keys_to_ignore_on_load_unexpected or ())
 
     @classmethod
     def _sort_keywords(cls, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -217,10 +227,57 @@ class ModelMixin(PretrainedMixin):
         config._write_file(transaction)
         write_weights(transaction, sizes, write_file, limit=parse_size(max_shard_size), variant=variant)
 
+    # Answering -------------------------------------------------------------------------------------------------
+
+    def _chosen(self, name: str, value: bool | None) -> bool:
+        """Give an argument of a call; None means what the configuration says."""
+        return bool(getattr(self.config, name)) if value is None else value
+
+    def _hand_out(self, kind: type[ModelOutput], output: Any, options: Mapping[str, Any], *values: Any) -> Any:
+        """Give a head's loss and logits, and what the base model kept on the way, in the form that was asked for.
+
+        Args:
+            kind: the head's output class.
+            output: what the base model returned.
+            options: the arguments of the call, of which `return_dict` counts.
+            values: the first fields of `kind`.
+        """
+        kept = {n: output.get(n) for n in ("hidden_states", "attentions") if n in kind._names}
+        result = kind(*values, **kept)
+        return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
+
+    def _choose_inputs(self, input_ids: Any, inputs_embeds: Any, *, most: int) -> Any:
+        """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, dim)`.
+
+        Raises:
+            ValueError: both or neither, another number of axes, or more than `most` tokens.
+        """
+        inputs = inputs_embeds if input_ids is None else input_ids
+        if inputs is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError("Give either input_ids or inputs_embeds, and not both.")
+        if len(inputs.shape) != (2 if inputs_embeds is None else 3):
+            raise ValueError(f"Inputs are (batch, length), or (batch, length, dim) vectors, not {tuple(inputs.shape)}.")
+        if (inputs.shape[1] or 0) > most:  # None where a compiler leaves it open
+            raise ValueError(f"{inputs.shape[1]} tokens, {most} positions: truncate, or resize_position_embeddings.")
+        return inputs
+
+    def add_model_tags(self, tags: str | Iterable[str]) -> None:
+        """Add tags for the model's page on the Hub."""
+        known = self.__dict__.setdefault("model_tags", [])
+        known += [tag for tag in ([tags] if isinstance(tags, str) else tags) if tag not in known]
+
     # Hooks -----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def _build(cls, config: PretrainedConfig, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    def _build(
+        cls,
+        config: PretrainedConfig,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        dtype: Any,
+        checkpoint: Checkpoint,
+    ) -> tuple[Any, Any]:
         """Run the constructor; give the model and what `_fill` needs to know of the initialisation that waits."""
         raise NotImplementedError
 
@@ -235,8 +292,8 @@ class ModelMixin(PretrainedMixin):
         raise NotImplementedError
 
     @classmethod
-    def _fill(cls, model: Any, pending: Any, weights: Mapping[str, Any], report: LoadReport, *, dtype: Any) -> None:
-        """Put the weights in, and run the initialisation of what stays without."""
+    def _fill(cls, model: Any, pending: Any, weights: Mapping[str, Any], report: LoadReport, *, dtype: Any) -> Any:
+        """Put the weights in, run the initialisation of what stays without, and give the model."""
         raise NotImplementedError
 
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
@@ -251,3 +308,17 @@ class ModelMixin(PretrainedMixin):
 
     def _place(self, device: Any) -> None:
         raise NotImplementedError
+
+
+def check_ties(report: LoadReport, weights: Mapping[str, Any]) -> None:
+    """Refuse a file that holds two values for what the model has one parameter for.
+
+    Raises:
+        CheckpointError: naming each pair.
+    """
+    wrong = [f"{one} and {two}" for one, two in report.conflicts if not (weights[one] == weights[two]).all()]
+    if wrong:
+        raise CheckpointError(
+            f"The model ties weights for which the file holds different values:{bullets(wrong)}\nIf the checkpoint was "
+            "trained untied, load it with tie_word_embeddings=False."
+        )

@@ -8,13 +8,6 @@ import torch
 from torch import nn
 
 
-def draw_sinusoids(count: int, dim: int) -> torch.Tensor:
-    """Give fixed position embeddings, sines and cosines by turns, `(count, dim)` (Vaswani et al. 2017, section 3.5)."""
-    rates = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    angles = torch.arange(count, dtype=torch.float64)[:, None] * rates  # (count, dim / 2)
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
-
-
 class EmbeddingMixin:
     """Vocabulary, ties and heads of a `PreTrainedModel`."""
 
@@ -40,23 +33,6 @@ class EmbeddingMixin:
                 "which are the input's: override get_input_embeddings and set_input_embeddings."
             )
         return fitting[0]
-
-    def _choose_inputs(
-        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, *, most: int
-    ) -> torch.Tensor:
-        """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, dim)`.
-
-        Raises:
-            ValueError: both or neither, another number of axes, or more than `most` tokens.
-        """
-        inputs = inputs_embeds if input_ids is None else input_ids
-        if inputs is None or (input_ids is not None and inputs_embeds is not None):
-            raise ValueError("Give either input_ids or inputs_embeds, and not both.")
-        if inputs.ndim != (2 if inputs_embeds is None else 3):
-            raise ValueError(f"Inputs are (batch, length), or (batch, length, dim) vectors, not {tuple(inputs.shape)}.")
-        if inputs.shape[1] > most:
-            raise ValueError(f"{inputs.shape[1]} tokens, {most} positions: truncate, or resize_position_embeddings.")
-        return inputs
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the layer that turns token ids into vectors."""

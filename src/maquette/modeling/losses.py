@@ -4,18 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
-from maquette.errors import UnknownNameError, did_you_mean
-
-IGNORED = -100  # a label that says: not this place
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
-
-
-def infer_problem_type(labels: Tensor, num_labels: int) -> str:
-    """Tell from the labels what is learned: one number means regression, whole numbers name one class each."""
-    if num_labels == 1:
-        return "regression"
-    whole = not labels.is_floating_point() and labels.dtype is not torch.bool
-    return "single_label_classification" if whole else "multi_label_classification"
+from maquette.modeling.problems import IGNORED, check_labels, check_places, choose_problem
 
 
 def compute_classification_loss(logits: Tensor, labels: Tensor, *, problem_type: str | None = None) -> Tensor:
@@ -32,15 +21,9 @@ def compute_classification_loss(logits: Tensor, labels: Tensor, *, problem_type:
         ValueError: the labels' shape does not fit.
         UnknownNameError: no such problem type.
     """
-    kind = problem_type or infer_problem_type(labels, logits.shape[-1])
-    if kind not in PROBLEM_TYPES:
-        raise UnknownNameError(f"problem_type={kind!r} is unknown.{did_you_mean(kind, PROBLEM_TYPES)}")
-    count = len(logits) if kind == "single_label_classification" else logits.numel()
-    if labels.numel() != count:
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)} for "
-            f"problem_type={kind!r}: give {count} of them, or set config.problem_type."
-        )
+    whole = not labels.is_floating_point() and labels.dtype is not torch.bool
+    kind = choose_problem(problem_type, num_labels=logits.shape[-1], whole=whole)
+    check_labels(kind, tuple(labels.shape), tuple(logits.shape))
     if kind == "single_label_classification":
         return cross_entropy(logits, labels.flatten().long(), ignore_index=IGNORED)
     labels = labels.to(logits.dtype).view_as(logits)
@@ -57,8 +40,7 @@ def compute_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: the labels' shape does not fit.
     """
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(f"labels of shape {tuple(labels.shape)} do not fit logits of shape {tuple(logits.shape)}.")
+    check_places(tuple(labels.shape), tuple(logits.shape))
     return cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
 
 

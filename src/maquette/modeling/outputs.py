@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from types import GeneratorType
 from typing import Any, ClassVar, dataclass_transform
 
 _watchers: list[Callable[[type["ModelOutput"]], None]] = []
@@ -24,6 +25,12 @@ class ModelOutput(Mapping[str, Any]):
     """
 
     _names: ClassVar[tuple[str, ...]] = ()
+    __supported_by_tf_nest__ = True
+
+    def __post_init__(self) -> None:
+        first = getattr(self, self._names[0], None) if self._names else None
+        if isinstance(first, GeneratorType):  # how TensorFlow makes a mapping like another: from pairs
+            self.__dict__.update({**dict.fromkeys(self._names), **dict(first)})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

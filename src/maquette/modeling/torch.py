@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from maquette.checkpoint import Checkpoint, LoadReport, Slots, read_names
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, SaveError, bullets
-from maquette.modeling.common import ModelMixin
+from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.masks import MaskMixin
@@ -95,29 +95,12 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         """Override to initialise a module's own parameters; without it, they keep what their constructors gave."""
 
     @classmethod
-    def _build(cls, config: PretrainedConfig, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Deferred]:
+    def _build(
+        cls, config: PretrainedConfig, args: tuple[Any, ...], kwargs: dict[str, Any], **_: Any
+    ) -> tuple[Any, Deferred]:
         with Deferred() as deferred:
             model = cls(config, *args, **kwargs)
         return model, deferred
-
-    # Answering -------------------------------------------------------------------------------------------------
-
-    def _chosen(self, name: str, value: bool | None) -> bool:
-        """Give an argument of `forward`; None means what the configuration says."""
-        return bool(getattr(self.config, name)) if value is None else value
-
-    def _hand_out(self, kind: type[ModelOutput], output: Any, options: Mapping[str, Any], *values: Any) -> Any:
-        """Give a head's loss and logits, and what the base model kept on the way, in the form that was asked for.
-
-        Args:
-            kind: the head's output class.
-            output: what the base model returned.
-            options: the arguments of the call, of which `return_dict` counts.
-            values: the first fields of `kind`.
-        """
-        kept = {n: output.get(n) for n in ("hidden_states", "attentions") if n in kind._names}
-        result = kind(*values, **kept)
-        return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
 
     # Filling ---------------------------------------------------------------------------------------------------
 
@@ -155,7 +138,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         report: LoadReport,
         *,
         dtype: Any,
-    ) -> None:
+    ) -> "PreTrainedModel":
         targets = _targets(model)
         if absent := [name for name, target in targets.items() if target is not None and target.is_meta]:
             raise CheckpointError(
@@ -167,14 +150,14 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         filled = [target for name in found if (target := targets.get(name)) is not None and not _is_lazy(target)]
         pending.run(except_for=filled)
         cls._check_fresh(pending, {name: targets[name] for name in report.missing})
-        _check_ties(report, weights)
+        check_ties(report, weights)
         is_shared = _shared_memory(filled)
         for name, value in found.items():
             _put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
         _match_dtype([targets[name] for name in targets.keys() - found.keys()], kind, found.values())
         if kind is None:
             _restore_types(model, report.metadata)
-        model.eval()
+        return model.eval()
 
     @classmethod
     def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:
@@ -275,11 +258,6 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         """Count the bytes of all parameters, and of buffers unless told otherwise."""
         tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-    def add_model_tags(self, tags: str | Iterable[str]) -> None:
-        """Add tags for the model's page on the Hub."""
-        known = self.__dict__.setdefault("model_tags", [])
-        known += [tag for tag in ([tags] if isinstance(tags, str) else tags) if tag not in known]
 
     # Gradient checkpointing ------------------------------------------------------------------------------------
 
@@ -396,16 +374,6 @@ def _shared_memory(tensors: Iterable[torch.Tensor]) -> Callable[[Any], bool]:
 def _owners(tensor: torch.Tensor) -> int:
     storage = tensor.untyped_storage()
     return int(torch._C._storage_Use_Count(storage._cdata))
-
-
-def _check_ties(report: LoadReport, weights: Mapping[str, torch.Tensor]) -> None:
-    """Refuse a file that holds two values for what the model has one parameter for."""
-    wrong = [f"{one} and {two}" for one, two in report.conflicts if not torch.equal(weights[one], weights[two])]
-    if wrong:
-        raise CheckpointError(
-            f"The model ties weights for which the file holds different values:{bullets(wrong)}\nIf the checkpoint was "
-            "trained untied, load it with tie_word_embeddings=False."
-        )
 
 
 def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]) -> None:

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from maquette.errors import ConfigurationError
-from maquette.registry import MODEL_AUTO_CLASSES, ModelCard, cards
+from maquette.registry import ModelCard, cards
 from maquette.testing.model import check_model
 from maquette.testing.report import Report
-
-# What an AutoClass's name begins with, by framework.
-PREFIXES = {"torch": "", "tf": "TF", "flax": "Flax"}
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,10 @@ class Case:
 
 def cases(card_list: Iterable[ModelCard] | None = None, *, framework: str = "torch") -> list[Case]:
     """List every model class of a framework once, of all cards there are or of those given."""
-    names = {PREFIXES[framework] + name for name in MODEL_AUTO_CLASSES}
     found: dict[tuple[str, str], Case] = {}
     for card in cards() if card_list is None else card_list:
-        for auto_class, reference in card.models.items():
-            if auto_class in names:
-                found.setdefault((card.package, reference), Case(card, auto_class, reference))
+        for auto_class, reference in card.models_in(framework).items():
+            found.setdefault((card.package, reference), Case(card, auto_class, reference))
     return list(found.values())
 
 

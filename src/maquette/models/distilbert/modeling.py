@@ -21,9 +21,10 @@ from maquette import (
     find_pruneable_heads_and_indices,
     prune_linear_layer,
 )
-from maquette.modeling.embeddings import draw_sinusoids, resize_rows
+from maquette.modeling.embeddings import resize_rows
 from maquette.modeling.losses import compute_classification_loss, compute_span_loss, compute_token_loss
 from maquette.modeling.packing import LaidOutOutput, Layout, attention, lay_out
+from maquette.modeling.tables import draw_sinusoids
 
 from .configuration import DistilBertConfig
 
@@ -39,7 +40,9 @@ class Embeddings(nn.Module):
         count = config.max_position_embeddings
         self.position_embeddings = nn.Embedding(count, config.dim)
         if config.sinusoidal_pos_embds:
-            self.position_embeddings = nn.Embedding.from_pretrained(draw_sinusoids(count, config.dim))  # no gradient
+            self.position_embeddings = nn.Embedding.from_pretrained(
+                torch.from_numpy(draw_sinusoids(count, config.dim))
+            )  # no gradient
         self.LayerNorm = nn.LayerNorm(config.dim, eps=1e-12)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -162,7 +165,7 @@ class DistilBertPreTrainedModel(PreTrainedModel):
         count = new_num_position_embeddings
         new = resize_rows(self, self.get_position_embeddings(), count)
         if self.config.sinusoidal_pos_embds:
-            new.weight.copy_(draw_sinusoids(count, self.config.dim))
+            new.weight.copy_(torch.from_numpy(draw_sinusoids(count, self.config.dim)))
         self.base_model.embeddings.position_embeddings = new
         self.config.max_position_embeddings = self.base_model.config.max_position_embeddings = count
 

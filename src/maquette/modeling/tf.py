@@ -1,0 +1,271 @@
+"""`TFPreTrainedModel`, the base of every Keras model. It runs on whichever backend Keras runs on, TensorFlow or JAX."""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import optree
+
+from maquette.checkpoint import Checkpoint
+from maquette.configuration import PretrainedConfig
+from maquette.layout import Path
+from maquette.modeling.arrays import ArrayModelMixin
+from maquette.modeling.outputs import ModelOutput, watch_outputs
+
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("constructing a model inside of another", default=False)
+
+
+class ModelMeta(type):
+    """Finishes every construction: the outermost model is run on its dummy inputs, so that all variables are there."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if _inside.get():
+            return super().__call__(*args, **kwargs)
+        token = _inside.set(True)
+        try:
+            model = super().__call__(*args, **kwargs)
+            model(**model.dummy_inputs)
+        finally:
+            _inside.reset(token)
+        return model
+
+
+class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
+    """A Keras model that is made from a configuration, saved to a folder, and loaded back exactly.
+
+    Set `config_class`, take `config` first in `__init__`, call `super().__init__(config)`, make layers, and write
+    `call`. It is run once on `dummy_inputs` when it is made, so that every variable exists.
+
+    The path of attributes to a variable is its name in files: name layers as the torch model does, and keep several in
+    a list. Where Keras keeps a name for itself, write it with an underscore behind: `self.output_` is `output`. Compute
+    with `keras.ops` alone, and the model runs on Keras' JAX backend too.
+
+    Class attributes:
+        config_class: the configuration that makes this model.
+        base_model_prefix: the attribute under which models with a head keep the base model.
+        main_input_name: the first argument of `call`.
+
+    `compile`, `fit`, `predict` and `save` are Keras' own. Without a loss in `compile`, `fit` uses the one that the
+    model returns when it is given labels, be they in the dictionary of inputs or beside it.
+    """
+
+    _default_auto_class = "TFAutoModel"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "call" in vars(cls):
+            cls.call = _taking_dictionaries(cls.call)
+        keras.saving.register_keras_serializable(package=cls.__module__)(cls)
+
+    def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
+        if not isinstance(config, PretrainedConfig):
+            raise TypeError(
+                f"{type(self).__name__} is made from a configuration, not from a {type(config).__name__}. To load "
+                f"saved weights, use {type(self).__name__}.from_pretrained(name_or_path)."
+            )
+        super().__init__(**kwargs)
+        self.config = config
+
+    def __dir__(self) -> list[str]:
+        """Leave out `base_model`, which may be the model itself: Keras, when it loads, would never come out of it."""
+        return [name for name in super().__dir__() if name != "base_model"]
+
+    # Construction ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _build(
+        cls,
+        config: PretrainedConfig,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        dtype: Any,
+        checkpoint: Checkpoint,
+    ) -> tuple[Any, None]:
+        wanted = checkpoint.floating_type() if dtype in (None, "auto") else dtype
+        with _variables_of(wanted):
+            return cls(config, *args, **kwargs), None
+
+    @classmethod
+    def from_config(cls, config: Any, *, dtype: Any = None, **kwargs: Any) -> Any:
+        """Build a model with fresh weights, in the floating-point type given.
+
+        Keras calls this too, with what `get_config` gave.
+        """
+        if isinstance(config, Mapping):
+            return cls(cls._require_config_class().from_dict(config["config"]))
+        with _variables_of(dtype):
+            return cls(config, **kwargs)
+
+    _from_config = from_config
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what Keras needs to make the model again."""
+        return {"config": self.config.to_dict()}
+
+    # Weights ---------------------------------------------------------------------------------------------------
+
+    def _variables(self) -> dict[Path, Any]:
+        return dict(_walk(self, ()))
+
+    def _with_arrays(self, arrays: "Mapping[Path, np.ndarray[Any, Any]]") -> Any:
+        variables = self._variables()
+        for path, array in arrays.items():
+            variables[path].assign(array)
+        return self
+
+    def _become(self, other: Any) -> Any:
+        """Take layers of the other model where the shapes of their variables differ."""
+        _replace_layers(self, other)
+        self.config.vocab_size = other.config.vocab_size
+        self.base_model.config.vocab_size = other.config.vocab_size
+        return self
+
+    # Training --------------------------------------------------------------------------------------------------
+
+    def train_step(self, *args: Any) -> Any:
+        """Train on one batch; Keras calls it, with the state before the data where the backend keeps it outside."""
+        return super().train_step(*args[:-1], self._with_labels(args[-1]))
+
+    def test_step(self, *args: Any) -> Any:
+        """Evaluate one batch, likewise."""
+        return super().test_step(*args[:-1], self._with_labels(args[-1]))
+
+    def _with_labels(self, data: Any) -> Any:
+        """Give the labels to the model itself, where it is the one that computes the loss."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if y is not None and self._compile_loss is None:
+            inputs = x if isinstance(x, Mapping) else {self.main_input_name: x}
+            x = {**inputs, **(y if isinstance(y, Mapping) else {"labels": y})}
+        return x, y, weights
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Give the loss that `compile` was told, of the logits, or else the model's own."""
+        if self._compile_loss is not None:
+            return super().compute_loss(x, y, _answer(y_pred), sample_weight, training)
+        loss = y_pred.get("loss") if isinstance(y_pred, Mapping) else None
+        if loss is None:
+            raise ValueError(
+                f"{type(self).__name__}.fit has nothing to learn from: give labels, as y or inside the dictionary of "
+                "inputs, or compile the model with a loss."
+            )
+        return sum(self.losses, loss)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics that `compile` was told, of the logits."""
+        return super().compute_metrics(x, y, _answer(y_pred), sample_weight)
+
+
+def _taking_dictionaries(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a model be called on one dictionary of arguments, as `fit` and `predict` do."""
+
+    @functools.wraps(call)
+    def call_unpacked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Mapping):
+            args, kwargs = args[1:], {**args[0], **kwargs}
+        return call(self, *args, **kwargs)
+
+    return call_unpacked
+
+
+def _answer(output: Any) -> Any:
+    """Give what losses and metrics of Keras compare: the logits, where a model returns several things."""
+    if not isinstance(output, Mapping):
+        return output
+    kept = {name: value for name, value in output.items() if name not in ("loss", "hidden_states", "attentions")}
+    return next(iter(kept.values())) if len(kept) == 1 else kept
+
+
+@contextlib.contextmanager
+def _variables_of(dtype: Any) -> Iterator[None]:
+    """Have layers made inside keep and compute floating-point numbers of a type; None changes nothing."""
+    before = keras.config.dtype_policy()
+    kind = None if dtype is None else keras.backend.standardize_dtype(dtype)
+    if kind is None or kind == before.variable_dtype:
+        yield
+        return
+    if kind not in ("float16", "bfloat16", "float32", "float64"):
+        raise ValueError(f"dtype={dtype!r} is no floating-point type that Keras computes with.")
+    keras.config.set_dtype_policy(kind)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+# Names -----------------------------------------------------------------------------------------------------------
+
+
+def _walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
+    """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
+    own = {id(v) for v in [*layer._trainable_variables, *layer._non_trainable_variables]}
+    for name, value in vars(layer).items():
+        if id(value) in own:
+            yield (*start, name.strip("_")), value
+        elif not name.startswith("_"):
+            for path, inner in _layers_in(value, (name.rstrip("_"),)):
+                yield from _walk(inner, (*start, *path))
+
+
+def _layers_in(value: Any, path: Path) -> Iterator[tuple[Path, keras.Layer]]:
+    """Find the layers in an attribute: itself, or in lists and dictionaries."""
+    if isinstance(value, keras.Layer):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _layers_in(item, (*path, str(number)))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _layers_in(item, (*path, str(name)))
+
+
+def _replace_layers(layer: keras.Layer, other: keras.Layer) -> None:
+    """Put layers of `other` into `layer` wherever their own variables have other shapes."""
+    for name, mine in [(n, v) for n, v in vars(layer).items() if isinstance(v, keras.Layer) and n[0] != "_"]:
+        theirs = getattr(other, name)
+        if _shapes(mine.variables) == _shapes(theirs.variables):
+            continue
+        if _shapes(_own(mine)) == _shapes(_own(theirs)):
+            _replace_layers(mine, theirs)
+        else:
+            layer._tracker.unlock()
+            layer._layers.remove(mine)
+            setattr(layer, name, theirs)
+            layer._tracker.lock()
+
+
+def _own(layer: keras.Layer) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _shapes(variables: list[Any]) -> list[Any]:
+    return [variable.shape for variable in variables]
+
+
+# Outputs ---------------------------------------------------------------------------------------------------------
+
+
+def _register_tree(cls: type[ModelOutput]) -> None:
+    """Let Keras, and where it runs on JAX also that, see the tensors inside an output."""
+    optree.register_pytree_node(
+        cls,
+        lambda output: (list(output.values()), tuple(output)),  # type: ignore[attr-defined]
+        lambda names, values: cls(**dict(zip(names, values, strict=True))),  # type: ignore[call-overload]
+        namespace="keras",
+    )
+
+
+if keras.backend.backend() == "jax":
+    import maquette.modeling.jax_trees  # noqa: F401 - lets JAX see inside outputs
+watch_outputs(_register_tree)
