@@ -158,7 +158,5 @@ def _cast(leaf: Any, *, dtype: Any) -> Any:
     """Give an array, or the shape of one, in a floating-point type, where it is of one."""
     if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
-    kind = jax.dtypes.canonicalize_dtype(
-        jnp.dtype(str(dtype).removeprefix("torch.") if isinstance(dtype, str) else dtype)
-    )
+    kind = jax.dtypes.canonicalize_dtype(jnp.dtype(dtype))
     return jax.ShapeDtypeStruct(leaf.shape, kind) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf.astype(kind)
