@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from frameworks import compare, flatten, read, run_torch, tolerance_of, torch_name
@@ -56,4 +55,3 @@ def test_torch_loads_what_keras_made(tmp_path: Path) -> None:
 def test_no_torch_here() -> None:
     """Run last in this file: after all of the above, this process has not imported torch."""
     assert "torch" not in sys.modules
-    assert ("tensorflow" in sys.modules) == (keras.backend.backend() == "tensorflow")
