@@ -18,6 +18,7 @@ from maquette.modeling.arrays import ArrayModelMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("constructing a model inside of another", default=False)
+_called: contextvars.ContextVar[Any] = contextvars.ContextVar("the model whose __call__ is under way", default=None)
 
 
 class ModelMeta(type):
@@ -70,6 +71,13 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
             )
         super().__init__(**kwargs)
         self.config = config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        token = _called.set(self)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            _called.reset(token)
 
     def __dir__(self) -> list[str]:
         """Leave out `base_model`, which may be the model itself: Keras, when it loads, would never come out of it."""
@@ -171,7 +179,8 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
     """Let a model be called on one dictionary of arguments, and be told that it trains, as `fit` does both.
 
-    Keras tells only a `call` that has an argument `training`; dropout learns it from there, wherever it is.
+    Keras tells only a `call` that has an argument `training`; inner layers learn it from `__call__`, which Keras leaves
+    out when it runs on JAX.
     """
     signature = inspect.signature(call)
     asks = "training" in signature.parameters
@@ -180,6 +189,8 @@ def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
     def completed(self: Any, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], Mapping):
             args, kwargs = args[1:], {**args[0], **kwargs}
+        if _called.get() is not self:
+            return self(*args, **kwargs)
         if not asks:
             kwargs.pop("training", None)
         return call(self, *args, **kwargs)
