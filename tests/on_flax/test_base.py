@@ -269,7 +269,7 @@ import sys; sys.path.insert(0, "writer")
 from modeling_wave import FlaxWave, WaveConfig
 FlaxWave.register_for_auto_class("FlaxAutoModel")
 model = FlaxWave.from_config(WaveConfig())
-model.save_pretrained("wave")
+model.save_pretrained("wave", verify=True)
 import numpy as np
 np.save("expected.npy", np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]))
 """

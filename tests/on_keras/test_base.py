@@ -319,7 +319,7 @@ import sys; sys.path.insert(0, "writer")
 from modeling_wave import TFWave, WaveConfig
 TFWave.register_for_auto_class("TFAutoModel")
 model = TFWave(WaveConfig())
-model.save_pretrained("wave")
+model.save_pretrained("wave", verify=True)
 import numpy as np
 np.save("expected.npy", np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]))
 """
