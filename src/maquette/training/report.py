@@ -82,11 +82,11 @@ class ReportCallback(TrainerCallback):
         run, self._run = self._run, None
         if run is None:
             return
-        path = self.path or Path(run.args.output_dir, REPORT_NAME)
+        path = Path(self.path or Path(run.args.output_dir, REPORT_NAME))
         try:
             write_report(run.record(early), path)
-        except OSError as error:
-            logger.warning("The report of the training could not be written to %r: %s", str(path), error)
+        except Exception as error:  # whatever it is, it must hide neither a trained model nor why training stopped
+            logger.warning("The report of the training could not be written to %r: %s", str(path), error, exc_info=True)
 
 
 class _Run:

@@ -71,8 +71,9 @@ class Chart {
     let low = Infinity, high = -Infinity;
     for (const value of values) { low = Math.min(low, value); high = Math.max(high, value); }
     if (low > high) [low, high] = [0, 1];
-    const room = high > low ? (high - low) * 0.06 : Math.abs(high) * 0.1 || 1;
-    [low, high] = [low >= 0 && !this.log ? Math.max(0, low - room) : low - room, high + room];
+    const room = high > low ? (high - low) * 0.06 : this.log ? 1 : Math.abs(high) * 0.1 || 1;
+    const [least, most] = this.log ? [-307, 308] : [low >= 0 ? 0 : -8e307, 8e307]; // what is beyond is infinite
+    [low, high] = [Math.max(least, low - room), Math.min(most, high + room)];
     const [start, end] = [this.steps[0], this.steps.at(-1)], span = end - start || 1;
     const inner = this.width - LEFT - RIGHT, tall = HEIGHT - TOP - BOTTOM;
     this.x = step => LEFT + (end > start ? (step - start) / span : 0.5) * inner;
@@ -144,13 +145,13 @@ class Chart {
     const step = this.steps[place ?? this.steps.length - 1];
     const nearest = this.lines.map(line => line.x.reduce((best, each, at) => Math.abs(each - step) < Math.abs(line.x[best] - step) ? at : best, 0));
     this.legend.replaceChildren();
-    element(this.legend, "span", {}, `step ${show(step)}`);
+    element(this.legend, "span", {}, `step ${show(step)} `);
     this.lines.forEach((line, order) => {
       const at = nearest[order], part = element(this.legend, "span");
       element(part, "span", {class: `key line${order % 4}`});
       part.append(`${line.label} `);
       element(part, "b", {}, show(line.y[at]));
-      if (line.x[at] !== step) part.append(` at ${show(line.x[at])}`);
+      part.append(line.x[at] === step ? " " : ` at ${show(line.x[at])} `);
     });
     this.legend.setAttribute("aria-live", place === null ? "off" : "polite");
     if (this.cursor) this.mark(place === null ? null : step, nearest);

@@ -247,7 +247,7 @@ def _parameters(record: RunRecord) -> str:
     types = ", ".join(sorted({parameter.dtype for parameter in record.parameters}))
     share = "all trainable" if tree.trainable == tree.count else f"{tree.trainable:,} of them trainable"
     rows = "".join(_branch(branch, tree.count) for branch in tree.branches)
-    return f"<p>{tree.count:,} parameters in {types}, {share}.</p><ul class='tree'>{rows}</ul>"
+    return f"<p>{tree.count:,} parameters in {escape(types)}, {share}.</p><ul class='tree'>{rows}</ul>"
 
 
 def _branch(branch: Branch, whole: int) -> str:
