@@ -78,8 +78,8 @@ class Chart {
     const inner = this.width - LEFT - RIGHT, tall = HEIGHT - TOP - BOTTOM;
     this.x = step => LEFT + (end > start ? (step - start) / span : 0.5) * inner;
     this.y = value => TOP + (1 - ((this.log ? Math.log10(value) : value) - low) / (high - low)) * tall;
-    this.ticks = this.log ? logTicks(10 ** low, 10 ** high) : linearTicks(low, high, 4);
-    this.stepTicks = end > start ? linearTicks(start, end, Math.max(2, Math.min(8, inner / 90))).filter(Number.isInteger) : [start];
+    this.ticks = this.log ? logTicks(10 ** low, 10 ** high) : linearTicks(low, high, 5);
+    this.stepTicks = end > start ? linearTicks(start, end, Math.max(2, Math.min(8, inner / 70))).filter(Number.isInteger) : [start];
   }
 
   draw() {
@@ -92,7 +92,7 @@ class Chart {
     for (const tick of this.ticks) {
       const y = this.y(tick).toFixed(1);
       element(this.svg, "line", {class: "grid", x1: LEFT, x2: width - RIGHT, y1: y, y2: y});
-      element(this.svg, "text", {class: "tick", x: LEFT - 8, y: Number(y) + 4, "text-anchor": "end"}, show(tick));
+      element(this.svg, "text", {class: "tick", x: LEFT - 8, y: Number(y) + 4, "text-anchor": "end"}, Math.abs(tick) >= 1e6 ? tick.toExponential().replace("e+", "e") : show(tick));
     }
     for (const tick of this.stepTicks)
       element(this.svg, "text", {class: "tick", x: this.x(tick).toFixed(1), y: HEIGHT - 8, "text-anchor": tick === this.steps.at(-1) && this.steps.length > 1 ? "end" : "middle"}, show(tick));
