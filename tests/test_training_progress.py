@@ -1,8 +1,10 @@
 """The progress of a training run: what stands on the screen, what a log file gets, and how fast it says it is."""
 
+import contextlib
 import io
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,8 +19,6 @@ from maquette import MissingPackageError
 from maquette.training import progress as progress_module
 from maquette.training.figures import show_duration, show_number
 from maquette.training.progress import ProgressCallback
-
-pty = pytest.importorskip("pty", reason="terminals are made with pty, which this system does not have")
 
 
 class Terminal:
@@ -255,25 +255,20 @@ def in_terminal(code: str, folder: Path) -> str:
     """Run Python code in a terminal of 80 columns, and give everything that it wrote there."""
     script = folder / "script.py"
     script.write_text(code, encoding="utf-8")
-    child, master = pty.fork()
-    if child == 0:
-        os.environ.update(COLUMNS="80", LINES="24", TERM="xterm", PYTHONIOENCODING="utf-8")
-        os.execv(sys.executable, [sys.executable, "-W", "error", str(script)])
-    pieces = []
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError:  # how Linux says that nobody is at the other end any more
-            break
-        if not piece:
-            break
-        pieces.append(piece)
+    pty = pytest.importorskip("pty", reason="a terminal is made with pty, which this system does not have")
+    master, slave = pty.openpty()
+    env = {**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    with subprocess.Popen([sys.executable, "-W", "error", str(script)], env=env, **streams):
+        os.close(slave)
+        pieces = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody is at the other end any more
+            while piece := os.read(master, 65536):
+                pieces += piece
     os.close(master)
-    os.waitpid(child, 0)
-    return b"".join(pieces).decode()
+    return pieces.decode()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_run_that_fails_leaves_a_whole_screen(tmp_path: Path) -> None:
     """Read from a real terminal: the bar, then the traceback below it, and a cursor."""
     screen = Terminal(in_terminal(FAILING, tmp_path))

@@ -384,7 +384,8 @@ def test_arguments_that_were_chosen_come_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["hub_token", "push_to_hub_token", "API_KEY", "password", "client_secret"])
 def test_secrets_are_not_shown(tmp_path: Path, name: str) -> None:
-    path = write(tmp_path, arguments={name: "s3cr3t", "include_num_input_tokens_seen": "shown-value"})
+    nested = {"hub": {name: "s3cr3t"}}
+    path = write(tmp_path, arguments={name: "s3cr3t", "include_num_input_tokens_seen": "shown-value", **nested})
     text = path.read_text(encoding="utf-8")
     assert "s3cr3t" not in text and "shown-value" in text and name in text
 

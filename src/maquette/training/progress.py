@@ -42,19 +42,13 @@ class ProgressCallback(TrainerCallback):
         self.close()
         self._pace = _Pace(state.global_step)
         if state.is_world_process_zero:
-            self._open().begin("Training", state.global_step, state.max_steps)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show which epoch it is."""
-        if self._screen:
-            self._screen.note(_epoch(state))
+            self._open().begin(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move the bar."""
         self._pace.step(state.global_step)
         if self._screen:
-            self._screen.note(_epoch(state))
-            self._screen.advance(state.global_step, self._pace, state.max_steps)
+            self._screen.advance(state, self._pace)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Show what was logged: in the bar, or as a line."""
@@ -163,27 +157,24 @@ class _Screen:
             self._live = _live(console, self._render)
             self._live.start()
 
-    def begin(self, title: str, step: int, steps: int) -> None:
-        self.is_training = True
+    def begin(self, state: Any) -> None:
+        self.is_training, self._epoch = True, _epoch(state)
         if self.is_live:
-            total = steps if steps > 0 else None
-            self._training = self._bars.add_task(title, total=total, completed=step, of=_of(steps), speed="", left="")
+            self._training = self._add("Training", state.max_steps, completed=state.global_step)
             self.draw()
 
-    def note(self, epoch: str) -> None:
-        self._epoch = epoch
-
-    def advance(self, step: int, pace: _Pace, steps: int) -> None:
+    def advance(self, state: Any, pace: _Pace) -> None:
+        self._epoch = _epoch(state)
         if self.is_live and self.is_training:
-            speed, left = (*pace.phrases(step, steps), "", "")[:2]
-            self._bars.update(self._training, completed=step, speed=speed, left=left)
+            speed, left = (*pace.phrases(state.global_step, state.max_steps), "", "")[:2]
+            self._bars.update(self._training, completed=state.global_step, speed=speed, left=left)
             self._draw_sometimes()
 
-    def predict(self, steps: int | None) -> None:
+    def predict(self, steps: int) -> None:
         if not self.is_live:
             return
         if self._prediction is None:
-            self._prediction = self._bars.add_task("Evaluating", total=steps, of=_of(steps or 0), speed="", left="")
+            self._prediction = self._add("Evaluating", steps)
         self._bars.advance(self._prediction)
         self._draw_sometimes()
 
@@ -201,6 +192,11 @@ class _Screen:
     def stop(self) -> None:
         if self.is_live:
             self._live.stop()
+
+    def _add(self, title: str, steps: int, *, completed: int = 0) -> Any:
+        """Add a bar; of 0 steps or fewer it is not known how many they are."""
+        total = steps if steps > 0 else None
+        return self._bars.add_task(title, total=total, completed=completed, of=_of(steps), speed="", left="")
 
     def _draw_sometimes(self) -> None:
         if time.perf_counter() - self._drawn >= 1 / REFRESHES:
@@ -240,7 +236,6 @@ def _live(console: Any, render: Any) -> Any:
         auto_refresh=False,
         redirect_stdout=sys.stdout.isatty() or console.is_jupyter,
         redirect_stderr=True,
-        vertical_overflow="visible",
     )
 
 
@@ -259,8 +254,8 @@ def _epoch(state: Any) -> str:
     return f"epoch {state.epoch:.2f}{whole}"
 
 
-def _length(loader: Any) -> int | None:
+def _length(loader: Any) -> int:
     try:
         return len(loader)
-    except TypeError:
-        return None
+    except TypeError:  # nobody knows before its end, or it was not given
+        return 0

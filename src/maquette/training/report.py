@@ -110,7 +110,7 @@ class _Run:
 
     def measure(self, step: int) -> None:
         self.step()  # reading the loss has waited for the device
-        if step > self.measured:
+        if step > self.measured and self.seconds:
             samples = (step - self.measured) * _samples_of_a_step(self.args)
             self.throughput.append((step, samples / self.seconds))
             self.seconds, self.measured = 0.0, step

@@ -35,6 +35,7 @@ escape = html.escape
 def render_page(record: RunRecord) -> str:
     """Write a run as a whole HTML page."""
     charts = read_charts(record.history, record.throughput)
+    drawn = thin_all(charts)
     evaluations = Evaluations.read(record.history, record.arguments)
     script = _read("report_page.js")
     parts = {
@@ -43,14 +44,14 @@ def render_page(record: RunRecord) -> str:
         "started": _started(record),
         "note": f"<p class='note' role='note'>{escape(record.note)}</p>" if record.note else "",
         "facts": _facts(record, evaluations),
-        "charts": "".join(map(_chart, charts, thin_all(charts))) or NOTHING_LOGGED,
+        "charts": "".join(map(_chart, charts)) or NOTHING_LOGGED,
         "evaluations": _evaluations(evaluations),
         "arguments": _arguments(record),
         "parameters": _parameters(record),
         "environment": _pairs(record.environment),
         "version": __version__,
         "style": _read("report_page.css"),
-        "data": _embed([_drawing(chart) for chart in thin_all(charts)]),
+        "data": _embed([_drawing(chart) for chart in drawn]),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
@@ -69,10 +70,8 @@ def _embed(value: Any) -> str:
 
 def _started(record: RunRecord) -> str:
     when = f"{record.started:%d %B %Y, %H:%M}".lstrip("0")
-    words = f"<time datetime='{record.started.isoformat()}'>{when}</time> · {show_duration(record.seconds)}"
-    return " · ".join(
-        [words, *(escape(record.environment[name]) for name in ("device",) if name in record.environment)]
-    )
+    device = f" · {escape(record.environment['device'])}" if "device" in record.environment else ""
+    return f"<time datetime='{record.started.isoformat()}'>{when}</time> · {show_duration(record.seconds)}{device}"
 
 
 # Tables --------------------------------------------------------------------------------------------------------------
@@ -130,10 +129,9 @@ def _facts(record: RunRecord, evaluations: Evaluations) -> str:
         facts["epochs"] = f"{epochs:.4g}"
     if losses := [entry["loss"] for entry in record.history if "loss" in entry]:
         facts["last training loss"] = show_number(losses[-1])
-    if (best := evaluations.best) is not None:
-        facts[f"best evaluation {evaluations.plain(evaluations.metric)}"] = show_number(
-            best.results[evaluations.metric]
-        )
+    if best := evaluations.best:
+        metric = evaluations.metric
+        facts[f"best evaluation {evaluations.plain(metric)}"] = show_number(best.results[metric])
     if rates := sorted(rate for _, rate in record.throughput):
         facts["samples per second"] = show_number(rates[len(rates) // 2])
     if record.parameters:
@@ -166,7 +164,7 @@ def _evaluations(evaluations: Evaluations) -> str:
 # Curves --------------------------------------------------------------------------------------------------------------
 
 
-def _chart(chart: Chart, drawn: Chart) -> str:
+def _chart(chart: Chart) -> str:
     """Write the frame of a chart, which the script draws into, and its values as a table."""
     bad = [_bad(line) for line in chart.lines if line.bad]
     notes = "".join(f"<p class='bad'>{escape(text)}</p>" for text in bad)
@@ -234,10 +232,16 @@ def _arguments(record: RunRecord) -> str:
 
 
 def _show(name: str, value: Any) -> str:
-    if SECRET.search(name) and value:
-        return "(not shown)"
+    value = _hide(name, value)
     text = value if isinstance(value, str) and value else repr(value)
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"
+
+
+def _hide(name: Any, value: Any) -> Any:
+    """Leave out what its name says is a secret, in dictionaries too."""
+    if value and SECRET.search(str(name)):
+        return "(not shown)"
+    return {key: _hide(key, inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 def _parameters(record: RunRecord) -> str:
