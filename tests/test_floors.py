@@ -23,6 +23,7 @@ FLOORS: dict[str, int] = {
     "auto": 5,
     "auto_preprocessing": 5,
     "testing": 6,
+    "training": 6,
     "trust_report": 6,
     "commands": 6,
     "cli": 6,

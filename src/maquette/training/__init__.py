@@ -1,0 +1,1 @@
+"""Training models: what people see of a run."""
