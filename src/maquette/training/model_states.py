@@ -4,7 +4,6 @@ A model that torch's `fully_shard` divided among processes is gathered to be sav
 many saved, and the other way round.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
@@ -22,16 +29,15 @@ from maquette.modeling.torch import PreTrainedModel
 from maquette.plain import refuse, to_plain
 from maquette.transaction import Transaction
 
+GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether a model's parameters are divided among processes."""
+    """Tell whether a model's parameters are divided among processes; those that an evaluation gathered, no longer."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
-
-
-def _whole() -> Any:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions
-
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 # Weights ---------------------------------------------------------------------------------------------------------
@@ -41,26 +47,22 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     """Give all weights by name; all processes have to call it, and of a divided model only the first gets them."""
     if not is_sharded(model):
         return dict(model.state_dict())
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict
-
-    weights: Any = get_model_state_dict(model, options=_whole())
+    weights: Any = get_model_state_dict(model, options=GATHERED)
     return dict(weights)
 
 
 def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
     """Give a function that puts a model's files into a save: those of `save_pretrained` where it has it."""
     if isinstance(model, PreTrainedModel):
-        plain = copy.copy(model)
-        plain.__class__ = own_class(model)
+        plain = object.__new__(own_class(model))
+        plain.__dict__.update(model.__dict__)
         return lambda transaction: plain._write_to(transaction, state_dict=weights)
     distinct = {name: tensor.detach().clone() for name, tensor in weights.items()}
     return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
 
 
-def own_class(model: nn.Module) -> type:
+def own_class(model: nn.Module) -> type[Any]:
     """Give the class that a model was made of, before `fully_shard` put one of its own around it."""
-    from torch.distributed.fsdp import FSDPModule
-
     return next(cls for cls in type(model).__mro__ if not issubclass(cls, FSDPModule))
 
 
@@ -72,10 +74,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """
     with open_source(folder) as source:
         checkpoint = Checkpoint.open(source)
-        weights = checkpoint.tensors(checkpoint.shapes, framework="pt")
+        weights = checkpoint.tensors(sorted(checkpoint.shapes), framework="pt")  # processes divide in one order
     if is_sharded(model):
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
         options = StateDictOptions(full_state_dict=True, strict=False)
         missing, unexpected = set_model_state_dict(model, weights, options=options)
     else:
@@ -103,9 +103,7 @@ def gather_optimizer(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, 
         SaveError: the optimizer keeps something that is neither a tensor nor plain data.
     """
     if is_sharded(model):
-        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
-
-        content: Any = get_optimizer_state_dict(model, optimizer, options=_whole())
+        content: Any = get_optimizer_state_dict(model, optimizer, options=GATHERED)
         state = content.get("state", {})
     else:
         content = optimizer.state_dict()
@@ -132,7 +130,7 @@ def load_optimizer(
     for key, tensor in tensors.items():
         kind, _, name = key.partition("/")
         state.setdefault(name, {})[kind] = tensor
-    names = _names(model, optimizer)
+    divided, names = is_sharded(model), _names(model, optimizer)
     numbers = iter(range(len(names)))
     own = [[names[next(numbers)] for _ in group["params"]] for group in optimizer.param_groups]
     if [sorted(group["params"]) for group in document["groups"]] != [sorted(group) for group in own]:
@@ -141,9 +139,7 @@ def load_optimizer(
             f"{type(optimizer).__name__}. Make the model and the optimizer as in the run that is resumed."
         )
     groups = [_as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
-    if is_sharded(model):
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
-
+    if divided:
         content: Any = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(model, optimizer, content, options=StateDictOptions(full_state_dict=True))
         return

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from maquette.errors import ConfigurationError, InputError, did_you_mean
+from maquette.errors import ConfigurationError, InputError, bullets, did_you_mean
 from maquette.modeling.losses import IGNORED
 from maquette.training.collation import LABEL_SPELLINGS
 from maquette.training.data import is_indexed, read_rows
@@ -266,7 +266,7 @@ def check_run(
     batch = batches["training"]
     intake.limits = find_limits(bare, batch, tokenizer)
     _check_batches(intake.limits, batches)
-    with _evaluating(model), torch.no_grad(), seeded("trial"):
+    with _explained(batch), _evaluating(model), torch.no_grad(), seeded("trial"):
         classes = find_classes(model, move(batch), intake.interface)
         _check_batches(classes, batches)
         intake.limits += classes
@@ -278,6 +278,17 @@ def check_run(
     for limit in classes:
         for place, dataset in data.items():
             scan_labels(dataset, limit, intake.interface, place)
+
+
+@contextlib.contextmanager
+def _explained(batch: Mapping[str, Any]) -> Iterator[None]:
+    """Have an error inside a `with` block say that it came from the trial, and of which batch."""
+    try:
+        yield
+    except Exception as error:
+        shapes = (f"{n}: {v.dtype} {tuple(v.shape)}" for n, v in batch.items() if isinstance(v, Tensor))
+        error.add_note(f"The model was being tried on the first rows, before the first step:{bullets(shapes)}")
+        raise
 
 
 def _check_batches(limits: Iterable[Limit], batches: Mapping[str, Mapping[str, Any]]) -> None:

@@ -121,5 +121,7 @@ class Clock:
 
 
 def as_line(entry: Mapping[str, Any]) -> str:
-    """Give an entry of the log as a line of `log.jsonl`."""
-    return json.dumps(encode_floats(to_plain(dict(entry), "log", refuse))) + "\n"
+    """Give an entry of the log as a line of `log.jsonl`: step and epoch first, the others by name."""
+    rest = {name: entry[name] for name in sorted(entry) if name not in ("step", "epoch")}
+    ordered = {"step": entry["step"], "epoch": entry["epoch"], **rest}
+    return json.dumps(encode_floats(to_plain(ordered, "log", refuse))) + "\n"
