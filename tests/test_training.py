@@ -57,9 +57,11 @@ def test_a_run_is_the_plain_loop_to_the_last_bit(arguments) -> None:
     model, plain = Net(), Net()
     plain.load_state_dict(model.state_dict())
     seen: list[list[float]] = []
-    collate = lambda batch: (
-        seen.append([float(row["x"][0]) for row in batch]) or torch.utils.data.default_collate(batch)
-    )
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        seen.append([float(row["x"][0]) for row in batch])
+        return torch.utils.data.default_collate(batch)
+
     trainer = Trainer(model, args, train_dataset=rows, data_collator=collate)
     trainer.train()
 

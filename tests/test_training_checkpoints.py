@@ -133,7 +133,10 @@ def test_twenty_kills_at_random_moments_change_no_byte(uninterrupted: Path, tmp_
 def wait_for_progress(folder: Path, process: "subprocess.Popen[bytes]", choose: random.Random) -> None:
     """Wait until the run has done a random number of things, then a random moment longer."""
     log = folder / "log.jsonl"
-    lines = lambda: log.read_bytes().count(b"\n") if log.exists() else 0
+
+    def lines() -> int:
+        return log.read_bytes().count(b"\n") if log.exists() else 0
+
     target = lines() + choose.randint(0, 3)
     until = time.monotonic() + 60
     while process.poll() is None and lines() < target and time.monotonic() < until:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from maquette.errors import ConfigurationError
 from maquette.training.arguments import TrainingArguments
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase, nn.LocalResponseNorm)
@@ -18,6 +19,8 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
     """Make AdamW (Loshchilov & Hutter 2019) over what is trainable; norms, biases and other vectors do not decay."""
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
     trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ConfigurationError(f"{type(model).__name__} has nothing to train: no parameter has requires_grad.")
     decaying = [p for p in trainable if p.ndim > 1 and id(p) not in norms]
     kept = {id(p) for p in decaying}
     groups = [

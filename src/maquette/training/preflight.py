@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -173,9 +173,11 @@ def find_limits(model: nn.Module, batch: Mapping[str, Any], tokenizer: Any = Non
     Raises:
         ConfigurationError: fewer than the tokenizer's vocabulary has.
     """
-    embed: Any = getattr(model, "get_input_embeddings", None)
-    count = getattr(embed() if embed else None, "num_embeddings", None)
-    if count is None or "input_ids" not in batch:
+    count = None
+    if "input_ids" in batch and hasattr(model, "get_input_embeddings"):
+        with contextlib.suppress(NotImplementedError):  # the model cannot say which ones they are
+            count = getattr(cast(Any, model).get_input_embeddings(), "num_embeddings", None)
+    if count is None:
         return []
     known = len(tokenizer) if hasattr(tokenizer, "convert_ids_to_tokens") else 0
     if known > count:
