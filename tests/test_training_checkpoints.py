@@ -198,6 +198,33 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
     assert (saved / "checkpoint-6" / "model.safetensors").read_bytes() == weights
 
 
+def test_a_run_begun_anew_is_not_resumed_from_the_one_before(saved: Path) -> None:
+    """Nor does its limit remove what the other saved."""
+    assert get_last_checkpoint(str(saved)) == str(saved / "checkpoint-6")
+
+    class Die(TrainerCallback):
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == self.at:
+                raise KeyboardInterrupt
+
+    for dies_at, expected in ((1, None), (3, str(saved / "checkpoint-2"))):
+        trainer = make_trainer(saved, save_total_limit=1)
+        trainer.add_callback(Die(dies_at))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert get_last_checkpoint(str(saved)) == expected
+        if expected is None:
+            with pytest.raises(MissingFileError, match="no checkpoint of the last run"):
+                make_trainer(saved).train(resume_from_checkpoint=True)
+    resumed = make_trainer(saved)
+    resumed.train(resume_from_checkpoint=True)
+    assert [entry["step"] for entry in resumed.state.log_history] == [*range(1, 7)]
+    assert (saved / "checkpoint-4").exists()
+
+
 def test_none_left_is_an_error_and_no_silent_restart(saved: Path, tmp_path: Path) -> None:
     for step in (2, 4, 6):
         damage(saved / f"checkpoint-{step}", "optimizer.safetensors", "bit")
@@ -207,7 +234,7 @@ def test_none_left_is_an_error_and_no_silent_restart(saved: Path, tmp_path: Path
     assert get_last_checkpoint(str(saved)) == str(saved / "checkpoint-6")
     with pytest.raises(CheckpointError, match="checkpoint-4"):
         make_trainer(saved).train(resume_from_checkpoint=saved / "checkpoint-4")
-    with pytest.raises(MissingFileError, match=r"no checkpoint in .*empty"):
+    with pytest.raises(MissingFileError, match=r"no checkpoint of the last run in .*empty"):
         make_trainer(tmp_path / "empty").train(resume_from_checkpoint=True)
     with pytest.raises(MissingFileError, match=r"no checkpoint .*checkpoint-5"):
         make_trainer(saved).train(resume_from_checkpoint=str(saved / "checkpoint-5"))

@@ -1,7 +1,10 @@
 """Checkpoints of a run: folders `checkpoint-<step>` that are all there or not there, with a hash of every file.
 
-Everything in them is JSON or safetensors. A folder without its manifest is a save that was cut short; one whose files
-do not have the manifest's hashes is damaged. Both are passed over with a warning, and never loaded.
+Everything in them is JSON or safetensors. Every run has a name, so that one begun anew in the same output folder is
+never resumed from the checkpoints of the one before.
+
+A folder without its manifest is a save that was cut short; one whose files do not have the manifest's hashes is
+damaged. Both are passed over with a warning, and never loaded.
 """
 
 import hashlib
@@ -25,6 +28,7 @@ from maquette.transaction import Journal, Transaction
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+RUN = "run.json"
 STATE = "trainer_state.json"
 FOLDER = re.compile(r"checkpoint-(\d+)$")
 
@@ -48,13 +52,16 @@ class Snapshot:
         return cls(documents, {name: load_file(folder / name) for name in tensors if (folder / name).exists()})
 
 
-def write_checkpoint(folder: Path, snapshot: Snapshot, parts: Iterable[Callable[[Transaction], None]]) -> None:
+def write_checkpoint(
+    folder: Path, snapshot: Snapshot, parts: Iterable[Callable[[Transaction], None]], *, run: str
+) -> None:
     """Write a checkpoint, all of it or nothing.
 
     Args:
         folder: `…/checkpoint-<step>`.
         snapshot: what to write.
         parts: functions that put further files, the model's and the tokenizer's, into the save under way.
+        run: the name of the run.
 
     Raises:
         SaveError: it could not be written (the disk is full, say); what was there before still is.
@@ -68,7 +75,7 @@ def write_checkpoint(folder: Path, snapshot: Snapshot, parts: Iterable[Callable[
             for name, tensors in snapshot.tensors.items():
                 save_file(tensors, transaction.path(name), {"format": "pt"})
             hashes = {name: _hash(transaction.path(name)) for name in sorted(transaction.files)}
-            transaction.write(MANIFEST, to_json({"sha256": hashes}))
+            transaction.write(MANIFEST, to_json({"run": run, "sha256": hashes}))
     except (OSError, SafetensorError) as error:
         raise SaveError(
             f"The checkpoint {str(folder)!r} could not be written: {error}. Training stopped here; earlier checkpoints "
@@ -101,13 +108,30 @@ def find_faults(folder: Path) -> list[str]:
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
-    """Give the folders named `checkpoint-<step>`, the newest first."""
+    """Give the checkpoints of the run that began last, the newest first, with those that cannot say whose they are."""
     found = {path: int(match[1]) for path in output_dir.glob("checkpoint-*") if (match := FOLDER.match(path.name))}
-    return sorted(found, key=lambda path: -found[path])
+    run = read_run(output_dir / RUN)
+    return sorted(
+        (path for path in found if run is None or _run_of(path) in (run, None)), key=lambda path: -found[path]
+    )
+
+
+def read_run(path: Path) -> str | None:
+    """Give the name of the run that a file belongs to, or None where it cannot be read."""
+    try:
+        return read_json(path).get("run")
+    except (FileFormatError, OSError):
+        return None
+
+
+def _run_of(folder: Path) -> str | None:
+    journal = Journal.read(folder)
+    manifest = journal.locate(folder, MANIFEST) if journal else folder / MANIFEST
+    return read_run(manifest) if manifest else None
 
 
 def get_last_checkpoint(folder: str) -> str | None:
-    """Give the newest checkpoint of an output folder, or None where there is none or no such folder.
+    """Give the newest checkpoint of the last run in an output folder, or None where there is none or no such folder.
 
     It is for `trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) is not None)`: to go on where there is
     something, and begin where there is nothing. A save that was cut short before it came to be does not count.
@@ -147,7 +171,7 @@ def open_checkpoint(output_dir: Path, wanted: Any) -> Path:
             logger.warning("Passed over a checkpoint that is not whole: %s", failures[-1])
     if not failures:
         raise MissingFileError(
-            f"There is no checkpoint in {str(output_dir)!r} to resume from. To begin anew, leave "
+            f"There is no checkpoint of the last run in {str(output_dir)!r} to resume from. To begin anew, leave "
             "resume_from_checkpoint out."
         )
     raise CheckpointError(

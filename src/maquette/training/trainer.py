@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from maquette.errors import CheckpointError, ConfigurationError
-from maquette.pretrained import committing
+from maquette.pretrained import committing, to_json
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import TrainerCallback, pick_metric
-from maquette.training.checkpoints import STATE, Snapshot, open_checkpoint, remove_old, write_checkpoint
+from maquette.training.checkpoints import (
+    MANIFEST,
+    RUN,
+    STATE,
+    Snapshot,
+    open_checkpoint,
+    read_run,
+    remove_old,
+    write_checkpoint,
+)
 from maquette.training.data import Portion, begin, cut_windows, make_loader
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
@@ -170,6 +180,7 @@ class Trainer(Predictor):
         loader = self.get_train_dataloader()
         self._plan_steps(loader)
         states = self._prepare(loader, folder)
+        self._run_name = (folder and read_run(folder / MANIFEST)) or uuid.uuid4().hex
         self._begin_log()
         self._call("on_train_begin", train_dataloader=loader)
         if states:
@@ -360,6 +371,7 @@ class Trainer(Predictor):
         if self.accelerator.is_main_process:
             with Transaction(self.args.output_dir) as transaction:
                 transaction.write(LOG, "".join(map(as_line, self.state.log_history)))
+                transaction.write(RUN, to_json({"run": self._run_name}))
         if self.args.report_to:
             config = {
                 name: value if isinstance(value, int | float | bool) else str(value)
@@ -436,7 +448,7 @@ class Trainer(Predictor):
                 run,
             )
             snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
-            write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights))
+            write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
             if limit := self.args.save_total_limit:
                 remove_old(Path(self.args.output_dir), keep=limit, best=self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
