@@ -581,3 +581,71 @@ def test_a_run_needs_data_and_an_end(arguments) -> None:
 def test_an_unknown_tracker_is_an_error(arguments) -> None:
     with pytest.raises(ImportError, match=r"report_to='tensorbord'.*tensorboard"):
         Trainer(Net(), arguments(report_to="tensorbord"))
+
+
+def test_trackers_get_the_arguments_and_every_entry(arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tracker stands in for TensorBoard, in accelerate's own table of trackers."""
+    from accelerate import tracking
+
+    heard: list[Any] = []
+
+    class Listening(tracking.GeneralTracker):
+        name, requires_logging_directory = "tensorboard", False
+
+        def __init__(self, run_name: str, **kwargs: Any) -> None:
+            super().__init__()
+            heard.append(run_name)
+
+        @property
+        def tracker(self) -> Any:
+            return self
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            heard.append(values)
+
+        def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
+            heard.append((step, values))
+
+        def finish(self) -> None:
+            heard.append("finished")
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Listening)
+    monkeypatch.setattr(tracking, "_available_trackers", [tracking.LoggerType.TENSORBOARD])
+    trainer = Trainer(Net(), arguments(report_to="tensorboard", max_steps=2, seed=5), train_dataset=make_rows(16))
+    trainer.train()
+    name, values, *entries, end = heard
+    assert (name, values["seed"], values["lr_scheduler_type"], end) == ("out", 5, "linear", "finished")
+    assert [{"step": step, **logs} for step, logs in entries] == [
+        {key: value for key, value in entry.items() if key != "epoch"} for entry in trainer.state.log_history
+    ]
+
+
+class Table:
+    """Data in columns, with the parts of the interface of `datasets.Dataset` that are used."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.columns = {name: [row[name] for row in rows] for name in rows[0]}
+        self.column_names = [*self.columns]
+
+    def __len__(self) -> int:
+        return len(self.columns["labels"])
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.columns[key] if isinstance(key, str) else {name: c[key] for name, c in self.columns.items()}
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
+        return [self[row] for row in rows]
+
+
+def test_tables_are_read_by_rows_and_checked_by_columns(arguments) -> None:
+    rows = [{**row, "labels": [token % 5 for token in row["input_ids"]]} for row in make_tagged(12)]
+    found = []
+    for data in (rows, Table(rows)):
+        torch.manual_seed(0)
+        trainer = Trainer(Tagger(), arguments(group_by_length=True), train_dataset=data)
+        trainer.train()
+        found.append(losses_of(trainer))
+    assert found[0] == found[1]
+    wrong = Table([*rows[:9], {**rows[9], "labels": [0, 0, 0, 5, 0, 0]}])
+    with pytest.raises(InputError, match=r"Row 9 of the training data has 5 in 'labels', where 0 to 4 belong"):
+        Trainer(Tagger(), arguments(), train_dataset=wrong).train()
