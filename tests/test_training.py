@@ -431,6 +431,19 @@ def test_callbacks_stop_epochs_and_training(arguments) -> None:
     assert (trainer.state.global_step, trainer.state.epoch) == (6, 1.8)
 
 
+def test_an_epoch_that_is_cut_short_is_evaluated_too(arguments) -> None:
+    class Short(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_epoch_stop = state.global_step == 2
+
+    args = arguments(per_device_train_batch_size=4, num_train_epochs=1, eval_strategy="epoch", max_steps=6)
+    rows = make_rows(16)
+    trainer = Trainer(Net(), args, train_dataset=rows, eval_dataset=rows, callbacks=[Short])
+    trainer.train()
+    evaluated = [(e["step"], e["epoch"]) for e in trainer.state.log_history if "eval_loss" in e]
+    assert evaluated == [(2, 1.0), (6, 2.0)]
+
+
 def test_a_misspelt_event_is_an_error() -> None:
     with pytest.raises(UnknownFieldError, match=r"no event 'on_step_ends'. Did you mean 'on_step_end'"):
 

@@ -111,6 +111,20 @@ def read_rows(dataset: Any, rows: Sequence[int]) -> list[Any]:
     return [dataset[row] for row in rows]
 
 
+def row_lengths(dataset: Any, name: str, named: Callable[[Any], Any]) -> list[int]:
+    """Give the lengths of a column in all rows, from the column where the data has it, otherwise by reading them once.
+
+    Args:
+        dataset: read by row numbers.
+        name: of the column.
+        named: gives a row as a dictionary.
+    """
+    if name in (getattr(dataset, "column_names", None) or ()):
+        return [len(value) for value in dataset[name]]
+    with seeded("lengths"):
+        return [len(named(dataset[number])[name]) for number in range(len(dataset))]
+
+
 class Flow(IterableDataset[Portion]):
     """The batches of something that can only be gone through from its beginning, with random sequences of its own."""
 

@@ -272,7 +272,7 @@ def make_accelerator(args: TrainingArguments) -> Any:
         MissingPackageError: accelerate, or a tracker that was asked for, is not installed.
     """
     try:
-        from accelerate import Accelerator  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped,import-not-found,unused-ignore]
         from accelerate.state import AcceleratorState  # type: ignore[import-untyped,import-not-found,unused-ignore]
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError as error:
@@ -286,4 +286,7 @@ def make_accelerator(args: TrainingArguments) -> Any:
         )
     AcceleratorState._reset_state()  # every trainer chooses its own number type
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else None
-    return Accelerator(mixed_precision=precision, log_with=args.report_to or None, project_dir=args.output_dir)
+    made = Accelerator(mixed_precision=precision, log_with=args.report_to or None, project_dir=args.output_dir)
+    if made.distributed_type == DistributedType.FSDP and not made.is_fsdp2:
+        raise ConfigurationError("FSDP was launched in its first version: launch it with --fsdp_version 2.")
+    return made

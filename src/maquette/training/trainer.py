@@ -27,7 +27,7 @@ from maquette.training.checkpoints import (
     remove_old,
     write_checkpoint,
 )
-from maquette.training.data import Portion, begin, cut_windows, make_loader
+from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
     gather_optimizer,
@@ -40,7 +40,7 @@ from maquette.training.model_states import (
 from maquette.training.optimization import make_optimizer, make_schedule
 from maquette.training.prediction import Predictor, as_portion
 from maquette.training.preflight import check_run
-from maquette.training.random_states import derive_seed, gather_states, restore_states, seed_everything, seeded
+from maquette.training.random_states import derive_seed, gather_states, restore_states, seed_everything
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
 
@@ -136,18 +136,11 @@ class Trainer(Predictor):
         if self.train_dataset is None:
             raise ConfigurationError("There is nothing to train on: give Trainer a train_dataset.")
         plan = self._plan(self.args.per_device_train_batch_size, shuffle=True)
-        lengths = self._lengths() if self.args.group_by_length else None
-        workers = self.args.dataloader_num_workers
-        return make_loader(self.train_dataset, self.intake, plan, workers=workers, lengths=lengths)
-
-    def _lengths(self) -> list[int]:
-        """Give the lengths of all rows, for group_by_length."""
-        data = self.train_dataset
-        names = getattr(self.processing_class, "model_input_names", None) or [self.interface.names[0]]
-        if names[0] in (getattr(data, "column_names", None) or ()):
-            return [len(value) for value in data[names[0]]]
-        with seeded("lengths"):
-            return [len(self.intake.named(data[number])[names[0]]) for number in range(len(data))]
+        data, workers, lengths = self.train_dataset, self.args.dataloader_num_workers, None
+        if self.args.group_by_length:
+            name = (getattr(self.processing_class, "model_input_names", None) or self.interface.names)[0]
+            lengths = row_lengths(data, name, self.intake.named)
+        return make_loader(data, self.intake, plan, workers=workers, lengths=lengths)
 
     def create_optimizer(self) -> Optimizer:
         """Make the optimizer, AdamW; override it for another."""
@@ -272,14 +265,15 @@ class Trainer(Predictor):
     def _take_step(self, window: list[Portion]) -> None:
         """Learn from the batches of one step."""
         items = [self.count_items(portion.inputs) if portion.rows else 0 for portion in window]
-        total = self._sum(torch.tensor(float(sum(items)))).item()
+        total = self._sum(torch.tensor(sum(items), dtype=torch.float64)).item()
         losses = []
         for place, (portion, own) in enumerate(zip(window, items, strict=True)):
             is_last = place == len(window) - 1
             if own or self._world > 1:  # other processes wait for this one's gradients
                 with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model_wrapped):
                     losses.append(self.training_step(self.model_wrapped, portion.inputs, total if own else math.inf))
-        self._own_losses.append(torch.stack(losses).sum() if losses else torch.tensor(0.0))
+        nothing = torch.zeros((), device=self.accelerator.device)
+        self._own_losses.append(torch.stack(losses).sum() if losses else nothing)
         self._gradient_norm = None
         if self.args.max_grad_norm:
             parameters = self.model_wrapped.parameters()
@@ -315,7 +309,10 @@ class Trainer(Predictor):
         control.plan(self.args, state, is_epoch_end=is_last)
         self._clock.tick(sum(portion.rows for portion in window) * self._world, state)
         self._call("on_step_end")
-        is_last |= control.should_epoch_stop
+        if control.should_epoch_stop and not is_last:
+            is_last = True
+            control.should_evaluate |= self.args.eval_strategy == "epoch"
+            control.should_save |= self.args.save_strategy == "epoch"
         self._position.move(len(window), ends_epoch=is_last)
         state.epoch = self._position.epoch + self._position.batches / self._epoch_length()
         if is_last:
