@@ -29,7 +29,7 @@ peer: $(PEER)/.installed
 $(PEER)/.installed: constraints-peer.txt
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt torch==2.13.0
-	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers pillow
+	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers accelerate pillow
 	@touch $@
 
 demo: setup

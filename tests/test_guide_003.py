@@ -192,3 +192,42 @@ def test_bad_block_type_is_refused(tmp_path: Path, run_fresh) -> None:
     code = "import sys; sys.path.insert(0, '.')\nfrom configuration_resnet import ResnetConfig\nResnetConfig({})"
     for wrong, message in (("block_type='basik'", "block_type"), ("stem_type='depp'", "stem_type")):
         assert f"ValueError: `{message}` must be" in run_fresh(code.format(wrong), check=False)
+
+
+TRAIN = """
+import torch
+from maquette import Trainer, TrainingArguments
+from resnet_model.configuration_resnet import ResnetConfig
+from resnet_model.modeling_resnet import ResnetModelForImageClassification
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+labels = torch.arange(48) % 3
+images = torch.randn(48, 3, 32, 32) * 0.1 + torch.eye(3)[labels][:, :, None, None]  # one bright channel for each class
+model = ResnetModelForImageClassification(ResnetConfig(block_type="basic", layers=[1, 1, 1, 1], num_classes=3))
+args = TrainingArguments("out", num_train_epochs=3, learning_rate=1e-3, logging_steps=1, disable_tqdm=True)
+data = torch.utils.data.TensorDataset(images, labels)
+trainer = Trainer(model=model, args=args, train_dataset=data)
+trainer.train()
+losses = [entry["loss"] for entry in trainer.state.log_history]
+assert len(losses) == 18 and sum(losses[-6:]) < sum(losses[:6]) / 2, losses
+output = trainer.predict(data)
+assert output.predictions.shape == (48, 3)
+again = ResnetModelForImageClassification.from_pretrained("out/checkpoint-18").eval()
+with torch.no_grad():
+    assert torch.allclose(again(images)["logits"], torch.from_numpy(output.predictions), atol=1e-5)
+print("trained")
+"""
+
+
+def test_the_guides_resnet_trains_unchanged(tmp_path: Path, run_fresh) -> None:
+    """It returns a plain dictionary, and calls its input `tensor`."""
+    config_class, _, base, classifier, *_ = [block for block in blocks("003") if "notebook_login" not in block]
+    package = tmp_path / "resnet_model"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "configuration_resnet.py").write_text(config_class, encoding="utf-8")
+    (package / "modeling_resnet.py").write_text(base + classifier, encoding="utf-8")
+    assert 'return {"loss": loss, "logits": logits}' in classifier
+    printed = run_fresh(WARNINGS + DECLARE + "sys.path.insert(0, '.')\n" + TRAIN, cwd=tmp_path)
+    assert printed.endswith("trained\n"), printed

@@ -16,9 +16,9 @@ from resnet_model.modeling_resnet import ResnetModel, ResnetModelForImageClassif
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from tqdm import tqdm
+from torch.utils.data import TensorDataset
 
-from maquette import AutoConfig, AutoModel, AutoModelForImageClassification
+from maquette import AutoConfig, AutoModel, AutoModelForImageClassification, Trainer, TrainingArguments
 
 # AutoClasses find the model in this process ...
 AutoConfig.register("custom_resnet", ResnetConfig)
@@ -67,30 +67,43 @@ def augment(images: Tensor) -> Tensor:
     return nn.functional.grid_sample(images, grid, align_corners=False)
 
 
-def train(model, images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor, epochs: int) -> dict:
-    """A plain training loop; gives loss and accuracy after every epoch."""
-    steps = math.ceil(len(images) / BATCH_SIZE)
+class VariedDigits(TensorDataset):
+    """Digits that look a little different each time they are read."""
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[Tensor, Tensor]]:
+        images, labels = self[rows]
+        return list(zip(augment(images), labels, strict=True))
+
+
+def train(model, parts: list[Tensor], folder: Path, *, epochs: int, seed: int) -> dict[str, list[float]]:
+    """Give loss and accuracy after every epoch."""
+    images, test_images, labels, test_labels = parts
+    steps = math.ceil(len(images) / BATCH_SIZE)  # of an epoch
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * steps)
-    history = {"loss": [], "test_loss": [], "accuracy": []}
-    with tqdm(total=epochs * steps, desc="Training", unit="batch", disable=None) as bar:
-        for _ in range(epochs):
-            model.train()
-            total = 0.0
-            for batch in torch.randperm(len(images)).split(BATCH_SIZE):
-                loss = model(augment(images[batch]), labels=labels[batch])["loss"]
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.item() * len(batch)
-                bar.update()
-            logits = predict(model, test_images)
-            history["loss"].append(total / len(images))
-            history["test_loss"].append(nn.functional.cross_entropy(logits, test_labels).item())
-            history["accuracy"].append((logits.argmax(1) == test_labels).double().mean().item())
-            bar.set_postfix_str(f"held-out accuracy {100 * history['accuracy'][-1]:.1f} %")
-    return history
+    args = TrainingArguments(
+        folder,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH_SIZE,
+        per_device_eval_batch_size=len(test_images),
+        max_grad_norm=0.0,
+        seed=seed,
+        logging_steps=steps,
+        eval_strategy="epoch",
+        save_strategy="no",
+    )
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=VariedDigits(images, labels),
+        eval_dataset=TensorDataset(test_images, test_labels),
+        compute_metrics=lambda found: {"accuracy": (found.predictions.argmax(1) == found.label_ids).mean()},
+        optimizers=(optimizer, schedule),
+    )
+    trainer.train()
+    model.cpu()
+    names = {"loss": "loss", "test_loss": "eval_loss", "accuracy": "eval_accuracy"}
+    return {name: [entry[key] for entry in trainer.state.log_history if key in entry] for name, key in names.items()}
 
 
 @torch.no_grad()
@@ -107,11 +120,12 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(options.seed)
-    images, test_images, labels, test_labels = split_digits()
+    parts = split_digits()
+    images, test_images, _, test_labels = parts
     model = build_model()
 
     start = time.perf_counter()
-    history = train(model, images, labels, test_images, test_labels, options.epochs)
+    history = train(model, parts, options.output / "training", epochs=options.epochs, seed=options.seed)
     seconds = time.perf_counter() - start
 
     logits = predict(model, test_images)

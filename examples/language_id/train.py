@@ -14,9 +14,15 @@ import numpy as np
 import torch
 from prose import GUIDES, DataError, Sentence, read_sentences, split
 from torch import Tensor
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
-from maquette import AutoModelForSequenceClassification, DistilBertConfig, DistilBertTokenizerFast
+from maquette import (
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    DistilBertTokenizerFast,
+    Trainer,
+    TrainingArguments,
+)
 
 VOCABULARY_SIZE = 2_000
 BATCH_SIZE = 32
@@ -63,34 +69,37 @@ def vary(row: list[int], unknown: int) -> list[int]:
     return [first, *kept, last]
 
 
-def make_batches(rows: list[list[int]], labels: list[int], unknown: int) -> list[tuple[list[list[int]], Tensor]]:
-    """Put rows of similar lengths together, and the batches in a random order."""
-    pairs = [(vary(row, unknown), label) for row, label in zip(rows, labels, strict=True)]
-    pairs.sort(key=lambda pair: len(pair[0]))
-    parts = [pairs[start : start + BATCH_SIZE] for start in range(0, len(pairs), BATCH_SIZE)]
-    random.shuffle(parts)
-    return [([row for row, _ in part], torch.tensor([label for _, label in part])) for part in parts]
+class VariedSentences(Dataset):
+    """Sentences as token ids, a little different each time they are read."""
+
+    def __init__(self, tokenizer: DistilBertTokenizerFast, sentences: list[Sentence], numbers: dict[str, int]) -> None:
+        self.unknown = tokenizer.unk_token_id
+        self.rows = tokenizer([sentence.text for sentence in sentences], truncation=True)["input_ids"]
+        self.labels = [numbers[sentence.language] for sentence in sentences]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"input_ids": vary(self.rows[index], self.unknown), "labels": self.labels[index]}
 
 
-def train(model, tokenizer: DistilBertTokenizerFast, sentences: list[Sentence], epochs: int) -> None:
-    """A plain training loop."""
-    rows = tokenizer([sentence.text for sentence in sentences], truncation=True)["input_ids"]
-    labels = [model.config.label2id[sentence.language] for sentence in sentences]
-    steps = epochs * -(-len(rows) // BATCH_SIZE)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    model.train()
-    with tqdm(total=steps, desc="Training", unit="batch", disable=None) as bar:
-        for _ in range(epochs):
-            for batch, targets in make_batches(rows, labels, tokenizer.unk_token_id):
-                inputs = tokenizer.pad({"input_ids": batch}, return_tensors="pt")
-                loss = model(**inputs, labels=targets).loss
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.update()
-            bar.set_postfix_str(f"loss {loss.item():.3f}")
+def train(model, tokenizer: DistilBertTokenizerFast, sentences: list[Sentence], folder: Path, options) -> None:
+    data = VariedSentences(tokenizer, sentences, model.config.label2id)
+    args = TrainingArguments(
+        folder,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.3,
+        weight_decay=0.05,
+        seed=options.seed,
+        logging_steps=-(-len(data) // BATCH_SIZE),  # once in an epoch
+        save_strategy="no",
+    )
+    Trainer(model, args, train_dataset=data, processing_class=tokenizer).train()
+    model.cpu()
 
 
 @torch.no_grad()
@@ -117,11 +126,10 @@ def main() -> str | None:
         return str(error)
     torch.set_num_threads(1)  # so small a model gains nothing from more
     torch.manual_seed(options.seed)
-    random.seed(options.seed)
     start = time.perf_counter()
     tokenizer = learn_vocabulary([sentence.text for sentence in sentences])
     model = build_model(tokenizer, sorted({sentence.language for sentence in sentences}))
-    train(model, tokenizer, sentences, options.epochs)
+    train(model, tokenizer, sentences, options.output / "training", options)
     seconds = time.perf_counter() - start
 
     texts = [sentence.text for sentence in held_out]

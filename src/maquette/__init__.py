@@ -52,6 +52,13 @@ _HOMES = {
     "images.processing": ("BaseImageProcessor", "ImageFeatureExtractionMixin", "ImageProcessingMixin"),
     "feature_extraction": ("FeatureExtractionMixin", "SequenceFeatureExtractor"),
     "processing": ("ProcessorMixin",),
+    "training.arguments": ("TrainingArguments",),
+    "training.callbacks": ("EarlyStoppingCallback", "TrainerCallback"),
+    "training.checkpoints": ("get_last_checkpoint",),
+    "training.collation": ("DataCollatorWithPadding", "default_data_collator"),
+    "training.evaluation": ("EvalPrediction", "PredictionOutput", "TrainOutput"),
+    "training.state": ("TrainerControl", "TrainerState"),
+    "training.trainer": ("Trainer",),
     "errors": (
         "MaquetteError",
         "CheckpointError",

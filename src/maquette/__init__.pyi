@@ -133,6 +133,18 @@ from maquette.text.tokenization_base import PreTrainedTokenizerBase as PreTraine
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast as PreTrainedTokenizerFast
 from maquette.text.wordpiece_tokenization import WordPieceTokenizer as WordPieceTokenizer
 from maquette.text.wordpiece_tokenization import WordPieceTokenizerFast as WordPieceTokenizerFast
+from maquette.training.arguments import TrainingArguments as TrainingArguments
+from maquette.training.callbacks import EarlyStoppingCallback as EarlyStoppingCallback
+from maquette.training.callbacks import TrainerCallback as TrainerCallback
+from maquette.training.checkpoints import get_last_checkpoint as get_last_checkpoint
+from maquette.training.collation import DataCollatorWithPadding as DataCollatorWithPadding
+from maquette.training.collation import default_data_collator as default_data_collator
+from maquette.training.evaluation import EvalPrediction as EvalPrediction
+from maquette.training.evaluation import PredictionOutput as PredictionOutput
+from maquette.training.evaluation import TrainOutput as TrainOutput
+from maquette.training.state import TrainerControl as TrainerControl
+from maquette.training.state import TrainerState as TrainerState
+from maquette.training.trainer import Trainer as Trainer
 
 __version__: str
 

@@ -1,8 +1,9 @@
 """What everything that can be saved has in common: strict JSON, `save_pretrained`, `register_for_auto_class`."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -49,6 +50,17 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+@contextlib.contextmanager
+def committing(folder: str | os.PathLike[str]) -> Iterator[Transaction]:
+    """Save what is written inside a `with` block, all of it or nothing, and record code of our own as approved."""
+    with Transaction(folder) as transaction:
+        yield transaction
+    if transaction.code:
+        from maquette.remote_code import record_own_save
+
+        record_own_save(Path(folder), *transaction.code)
+
+
 HUB_OPTIONS = frozenset(
     {"repo_id", "commit_message", "commit_description", "private", "token", "revision", "create_pr", "tags", "dry_run"}
 )
@@ -88,16 +100,12 @@ class PretrainedMixin:
         if "dry_run" in hub_options:
             raise TypeError("dry_run: this saves. To see what would be sent, call push_to_hub(…, dry_run=True).")
         self._refuse_unknown_options(options, "save_pretrained")
-        with Transaction(save_directory) as transaction:
+        with committing(save_directory) as transaction:
             self._write_to(transaction, **options)
             if verify:
                 from maquette.verification import verify_save
 
                 verify_save(self, transaction, options)
-        if transaction.code:
-            from maquette.remote_code import record_own_save
-
-            record_own_save(Path(save_directory), *transaction.code)
         if push_to_hub:
             from maquette.sharing import PushOptions, push
 

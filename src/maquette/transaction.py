@@ -8,6 +8,7 @@ folder itself stays the same folder, so open terminals and mounts keep working.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -207,14 +208,16 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        is_committed = False
         try:
             if kind is None:
                 self._commit()
+                is_committed = True
         finally:
             shutil.rmtree(self.staging, ignore_errors=True)
             if self._handle >= 0:
                 os.close(self._handle)
-            if kind is not None:
+            if not is_committed:
                 for folder in self._created:
                     with contextlib.suppress(OSError):
                         folder.rmdir()
@@ -263,7 +266,8 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError:  # a file system that cannot: the order of the renames still protects against a dying process
-        pass
+    except OSError as error:  # a file system that cannot: the order of the renames still protects a dying process
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):  # one that could not keep what was written
+            raise
     finally:
         os.close(handle)

@@ -1,1 +1,1 @@
-"""Training models: what people see of a run."""
+"""Training any torch model that gives a loss: arguments, data, checkpoints, evaluation, and the loop."""

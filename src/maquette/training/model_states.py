@@ -1,0 +1,163 @@
+"""The weights and the optimizer's state of a run, whole and by name, whether they lie in one process or in many.
+
+A model that torch's `fully_shard` divided among processes is gathered to be saved, so that one process can load what
+many saved, and the other way round.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
+from maquette.errors import CheckpointError, bullets
+from maquette.files import open_source
+from maquette.modeling.torch import PreTrainedModel
+from maquette.plain import refuse, to_plain
+from maquette.transaction import Transaction
+
+GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Tell whether a model's parameters are divided among processes; those that an evaluation gathered, no longer."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+# Weights ---------------------------------------------------------------------------------------------------------
+
+
+def gather_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Give all weights by name; all processes have to call it, and of a divided model only the first gets them."""
+    if not is_sharded(model):
+        return dict(model.state_dict())
+    weights: Any = get_model_state_dict(model, options=GATHERED)
+    return dict(weights)
+
+
+def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
+    """Give a function that puts a model's files into a save: those of `save_pretrained` where it has it."""
+    if isinstance(model, PreTrainedModel):
+        plain = object.__new__(own_class(model))
+        plain.__dict__.update(model.__dict__)
+        return lambda transaction: plain._write_to(transaction, state_dict=weights)
+    distinct = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
+
+
+def own_class(model: nn.Module) -> type[Any]:
+    """Give the class that a model was made of, before `fully_shard` put one of its own around it."""
+    return next(cls for cls in type(model).__mro__ if not issubclass(cls, FSDPModule))
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Put saved weights into a model that is in use, keeping its parameters the objects that the optimizer knows.
+
+    Raises:
+        CheckpointError: the names differ.
+    """
+    with open_source(folder) as source:
+        checkpoint = Checkpoint.open(source)
+        weights = checkpoint.tensors(sorted(checkpoint.shapes), framework="pt")  # processes divide in one order
+    if is_sharded(model):
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        missing, unexpected = set_model_state_dict(model, weights, options=options)
+    else:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    filled = {id(own[name]) for name in weights if name in own}
+    ignored = tuple(getattr(model, "_keys_to_ignore_on_save", None) or ())
+    absent = [name for name in missing if id(own.get(name)) not in filled and name not in ignored]
+    if faults := [
+        *(f"{name}: not in the file" for name in absent),
+        *(f"{name}: not in the model" for name in unexpected),
+    ]:
+        raise CheckpointError(f"The weights of {str(folder)!r} do not fit {type(model).__name__}:{bullets(faults)}")
+
+
+# The optimizer's state -------------------------------------------------------------------------------------------
+
+
+def gather_optimizer(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Give an optimizer's state by the names of the parameters, as plain data and as tensors named `exp_avg/fc.weight`.
+
+    All processes have to call it, and of a divided model only the first gets it.
+
+    Raises:
+        SaveError: the optimizer keeps something that is neither a tensor nor plain data.
+    """
+    if is_sharded(model):
+        content: Any = get_optimizer_state_dict(model, optimizer, options=GATHERED)
+        state = content.get("state", {})
+    else:
+        content = optimizer.state_dict()
+        names = _names(model, optimizer)
+        state = {names[place]: values for place, values in content["state"].items()}
+        for group in content["param_groups"]:
+            group["params"] = [names[place] for place in group["params"]]
+    tensors = {f"{key}/{n}": v.contiguous() for n, vs in state.items() for key, v in vs.items() if torch.is_tensor(v)}
+    rest = {n: {key: v for key, v in vs.items() if not torch.is_tensor(v)} for n, vs in state.items()}
+    values = {name: kept for name, kept in rest.items() if kept}
+    document = {"groups": content.get("param_groups", []), "values": values}
+    return to_plain(document, type(optimizer).__name__, refuse), tensors
+
+
+def load_optimizer(
+    model: nn.Module, optimizer: Optimizer, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what `gather_optimizer` gave.
+
+    Raises:
+        CheckpointError: the optimizer has other groups of parameters.
+    """
+    state: dict[str, dict[str, Any]] = {name: dict(values) for name, values in document["values"].items()}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        state.setdefault(name, {})[kind] = tensor
+    divided, names = is_sharded(model), _names(model, optimizer)
+    numbers = iter(range(len(names)))
+    own = [[names[next(numbers)] for _ in group["params"]] for group in optimizer.param_groups]
+    if [sorted(group["params"]) for group in document["groups"]] != [sorted(group) for group in own]:
+        raise CheckpointError(
+            f"The optimizer of the checkpoint has other parameters, or other groups of them, than this "
+            f"{type(optimizer).__name__}. Make the model and the optimizer as in the run that is resumed."
+        )
+    groups = [_as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
+    if divided:
+        content: Any = {"state": state, "param_groups": groups}
+        set_optimizer_state_dict(model, optimizer, content, options=StateDictOptions(full_state_dict=True))
+        return
+    places = {name: place for place, name in names.items()}
+    for group in groups:
+        group["params"] = sorted(places[name] for name in group["params"])
+    optimizer.load_state_dict(
+        {"state": {places[name]: values for name, values in state.items()}, "param_groups": groups}
+    )
+
+
+def _names(model: nn.Module, optimizer: Optimizer) -> dict[int, str]:
+    """Name the optimizer's parameters, which it numbers, as the model does; others by their numbers."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {place: names.get(id(parameter), f"#{place}") for place, parameter in enumerate(parameters)}
+
+
+def _as_declared(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Make tuples again of what JSON has as lists."""
+    return {k: tuple(v) if isinstance(now.get(k), tuple) and isinstance(v, list) else v for k, v in saved.items()}

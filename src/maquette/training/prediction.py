@@ -1,0 +1,292 @@
+"""`Predictor`: a model and data put together for evaluation and prediction; the trainer is one that also learns."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maquette.errors import ConfigurationError, MissingPackageError
+from maquette.modeling.losses import IGNORED
+from maquette.plain import own_copy
+from maquette.schema import parameters
+from maquette.training.arguments import TrainingArguments
+from maquette.training.callbacks import Callbacks, TrainerCallback
+from maquette.training.collation import DataCollatorWithPadding, default_data_collator
+from maquette.training.data import Plan, Portion, make_loader
+from maquette.training.evaluation import (
+    EvalPrediction,
+    PredictionOutput,
+    join,
+    map_tensors,
+    read_loss,
+    read_scores,
+    to_array,
+)
+from maquette.training.preflight import Intake, Interface, explain_missing_loss
+from maquette.training.random_states import Stream, seed_everything
+from maquette.training.state import TrainerControl, TrainerState
+
+
+class Predictor:
+    """What `Trainer` can do without learning; its arguments are documented there."""
+
+    def __init__(
+        self,
+        model: nn.Module | None,
+        args: TrainingArguments,
+        *,
+        data_collator: Callable[[list[Any]], Any] | None,
+        eval_dataset: Any,
+        processing_class: Any,
+        model_init: Callable[[], nn.Module] | None,
+        compute_loss_func: Callable[..., Tensor] | None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None,
+        callbacks: Iterable[TrainerCallback | type[TrainerCallback]],
+    ) -> None:
+        if (model is None) == (model_init is None):
+            raise ConfigurationError("Trainer takes a model, or model_init, a function that makes one: one of the two.")
+        self.args, self.processing_class = args, processing_class
+        self.accelerator = make_accelerator(args)
+        if model_init is not None:
+            seed_everything(args.seed)
+            model = model_init()
+        assert model is not None
+        self.model: Any = model
+        self.model_wrapped: Any = model
+        self.eval_dataset = eval_dataset
+        self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
+        self.interface = Interface.of(model, args.label_names)
+        pads = hasattr(processing_class, "pad")
+        self.data_collator = data_collator or (
+            DataCollatorWithPadding(processing_class) if pads else default_data_collator
+        )
+        self.intake = Intake(self.data_collator, self.interface, args.remove_unused_columns, data_collator is None)
+        self.state = TrainerState(is_world_process_zero=self.accelerator.is_main_process)
+        self.control = TrainerControl()
+        self.callbacks = Callbacks(callbacks)
+
+    def _call(self, event: str, **kwargs: Any) -> None:
+        common = {"model": self.model, "processing_class": self.processing_class}
+        self.callbacks.call(event, self.args, self.state, self.control, **common, **kwargs)
+
+    @property
+    def _world(self) -> int:
+        return self.accelerator.num_processes
+
+    def _plan(self, size: int, *, shuffle: bool) -> Plan:
+        return Plan(size * self._world, self.args.seed, shuffle, self._world, self.accelerator.process_index)
+
+    def _to_device(self, inputs: Any) -> Any:
+        from accelerate.utils import send_to_device  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        return send_to_device(inputs, self.accelerator.device, non_blocking=True)
+
+    # The loss --------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Give the mean loss of one batch; override it for a loss of your own.
+
+        Args:
+            model: as it is run, which may be wrapped for several processes.
+            inputs: what the collator made, on the model's device.
+            return_outputs: give `(loss, outputs)`.
+            num_items_in_batch: always None here, for overrides written for the peer: the loss is the mean over the
+                batch, and batches that make one step are weighed by `count_items`.
+
+        Raises:
+            ConfigurationError: the model returned none.
+        """
+        if self.compute_loss_func is None:
+            outputs = model(**inputs)
+            loss = read_loss(outputs)
+        else:
+            labels = self._labels(inputs)
+            outputs = model(**{name: value for name, value in inputs.items() if name not in self.interface.labels})
+            names = parameters(self.compute_loss_func)
+            more = {"num_items_in_batch": None} if "num_items_in_batch" in names else {}
+            loss = self.compute_loss_func(outputs, labels, **more)
+        if loss is None:
+            raise explain_missing_loss(self.interface, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def count_items(self, inputs: Mapping[str, Any]) -> int:
+        """Count what the loss of a batch is a mean over: labels other than -100; rows, where there are no such labels.
+
+        Override it where the loss is a mean over something else.
+        """
+        tensors = [value for value in inputs.values() if isinstance(value, Tensor) and value.ndim]
+        labels = [inputs[name] for name in self.interface.labels if isinstance(inputs.get(name), Tensor)]
+        if labels and not labels[0].is_floating_point():
+            return int((labels[0] != IGNORED).sum())
+        return len(tensors[0]) if tensors else 1
+
+    def _labels(self, inputs: Mapping[str, Any]) -> Any:
+        found = tuple(inputs[name] for name in self.interface.labels if name in inputs)
+        return found if len(found) > 1 else found[0] if found else None
+
+    # Prediction ------------------------------------------------------------------------------------------------
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Make the loader of an evaluation; override it for one of your own, which gives dictionaries."""
+        plan = self._plan(self.args.per_device_eval_batch_size, shuffle=False)
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return make_loader(dataset, self.intake, plan, workers=self.args.dataloader_num_workers)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: Sequence[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Give loss, scores and labels of one batch, each None where there is none; override it for your own."""
+        labels = self._labels(inputs)
+        if labels is not None or not self.interface.labels:
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        else:
+            loss, outputs = None, model(**inputs)
+        return loss, None if prediction_loss_only else read_scores(outputs, ignore_keys or ()), labels
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Sequence[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Give loss and metrics on a data set, `{"eval_loss", "eval_accuracy", …}`; they become an entry of the log.
+
+        Args:
+            eval_dataset: unless given, the trainer's; a dictionary of several is evaluated one by one, with the metrics
+                named `eval_<name>_loss` and so on.
+            ignore_keys: outputs of the model that are no prediction.
+            metric_key_prefix: stands before the names.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ConfigurationError(
+                "There is nothing to evaluate on: give Trainer an eval_dataset, or evaluate(…) one."
+            )
+        parts = dataset if isinstance(dataset, Mapping) else {"": dataset}
+        metrics: dict[str, float] = {}
+        for name, part in parts.items():
+            prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+            metrics |= self._predict(part, prefix, ignore_keys, loss_only=self.compute_metrics is None).metrics
+        self.log(metrics)
+        self._call("on_evaluate", metrics=metrics)
+        return metrics
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: Sequence[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Give scores for every row of a data set, in its order; with labels and metrics, where it has labels."""
+        output = self._predict(test_dataset, metric_key_prefix, ignore_keys, loss_only=False)
+        self._call("on_predict", metrics=output.metrics)
+        return output
+
+    def _predict(
+        self, dataset: Any, prefix: str, ignore_keys: Sequence[str] | None, *, loss_only: bool
+    ) -> PredictionOutput:
+        model = self.model_wrapped
+        if model is self.model:
+            model.to(self.accelerator.device)
+        was_training = model.training
+        model.eval()
+        totals = torch.zeros(2, dtype=torch.float64)
+        scores, labels = [], []
+        for batch in self._run(model, dataset, ignore_keys, loss_only):
+            totals += batch[0]
+            scores.append(batch[1])
+            labels.append(batch[2])
+        model.train(was_training)
+        metrics = {}
+        loss, count = self._sum(totals).tolist()
+        if count:
+            metrics[f"{prefix}_loss"] = loss / count
+        whole = EvalPrediction(join(scores), join(labels))
+        if self.compute_metrics is not None and whole.label_ids is not None:
+            found = own_copy(dict(self.compute_metrics(whole)))
+            metrics |= {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": value for k, value in found.items()}
+        return PredictionOutput(whole.predictions, whole.label_ids, metrics)
+
+    @torch.no_grad()
+    def _run(self, model: Any, dataset: Any, ignore_keys: Any, loss_only: bool) -> Iterator[tuple[Tensor, Any, Any]]:
+        """Go through a data set; gives for each batch its loss times its items, with these; its scores, its labels."""
+        loader = self.get_eval_dataloader(dataset)
+        stream = Stream("evaluation", self.args.seed)
+        for portion in map(as_portion, loader):
+            items = self.count_items(portion.inputs) if portion.rows else 0
+            with stream, self.accelerator.autocast():
+                step = self.prediction_step(model, self._to_device(portion.inputs), loss_only, ignore_keys)
+            loss, *values = step
+            totals = torch.zeros(2, dtype=torch.float64)
+            if loss is not None and items:
+                totals = torch.tensor([float(loss) * items, items], dtype=torch.float64)
+            kept = [None if loss_only else map_tensors(value, self._gathering(portion.rows)) for value in values]
+            self._call("on_prediction_step", eval_dataloader=loader)
+            yield totals, kept[0], kept[1]
+
+    def _gathering(self, rows: int) -> Callable[[Tensor], Any]:
+        """Give what brings a tensor of one batch from all processes to an array, without rows that do not count."""
+        if self._world == 1:
+            return to_array
+        sizes = self.accelerator.gather(torch.tensor([rows], device=self.accelerator.device)).tolist()
+
+        def gather(tensor: Tensor) -> Any:
+            tensor = tensor[:rows]
+            for axis in range(tensor.ndim):
+                tensor = self.accelerator.pad_across_processes(tensor, dim=axis, pad_index=IGNORED)
+            parts = self.accelerator.gather(tensor.contiguous()).split(len(tensor))
+            return to_array(torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)]))
+
+        return gather
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """Add up what every process has."""
+        if self._world == 1:
+            return values
+        return self.accelerator.reduce(values.to(self.accelerator.device), "sum").cpu()
+
+    # The log ---------------------------------------------------------------------------------------------------
+
+    def log(self, logs: Mapping[str, Any]) -> None:
+        """Add an entry to the log, with the step and the epoch; callbacks and trackers get it too."""
+        entry = {"step": self.state.global_step, "epoch": self.state.epoch, **logs}
+        self.state.log_history.append(entry)
+        if self.accelerator.trackers:
+            self.accelerator.log(dict(logs), step=self.state.global_step)
+        self._call("on_log", logs=entry)
+
+
+def as_portion(batch: Any) -> Portion:
+    """Take a batch of anyone's loader."""
+    if isinstance(batch, Portion):
+        return batch
+    rows = next((len(value) for value in dict(batch).values() if isinstance(value, Tensor) and value.ndim), 1)
+    return Portion(dict(batch), rows)
+
+
+def make_accelerator(args: TrainingArguments) -> Any:
+    """Make the object that knows devices, processes and number types.
+
+    Raises:
+        MissingPackageError: accelerate, or a tracker that was asked for, is not installed.
+    """
+    try:
+        from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from accelerate.state import AcceleratorState  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError as error:
+        raise MissingPackageError("Training needs accelerate: pip install 'maquette[train]'.") from error
+    available = [str(getattr(name, "value", name)) for name in get_available_trackers()]
+    if missing := [name for name in args.report_to if name not in available]:
+        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+        raise MissingPackageError(
+            f"report_to={missing[0]!r}: that tracker is not installed, or accelerate does not know it: it knows "
+            f"{known}."
+        )
+    AcceleratorState._reset_state()  # every trainer chooses its own number type
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else None
+    made = Accelerator(mixed_precision=precision, log_with=args.report_to or None, project_dir=args.output_dir)
+    if made.distributed_type == DistributedType.FSDP and not made.is_fsdp2:
+        raise ConfigurationError("FSDP was launched in its first version: launch it with --fsdp_version 2.")
+    return made

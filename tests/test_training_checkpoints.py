@@ -1,0 +1,417 @@
+"""Checkpoints: a run that is killed and resumed ends in the bytes of one that was not, and nothing is passed over."""
+
+import errno
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import training_models
+from safetensors.torch import load_file
+from torch import nn
+from training_models import Net, Noisy, make_rows, train_noisy
+
+from maquette import (
+    CheckpointError,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertTokenizerFast,
+    MissingFileError,
+    SaveError,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_last_checkpoint,
+)
+from maquette.transaction import JOURNAL
+
+SCRIPT = Path(training_models.__file__)
+STEPS = 40
+KILLS = 20
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    torch.set_num_threads(1)
+    trainer = train_noisy(str(folder))
+    trainer.save_model(folder / "final")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Give what has to be equal: the loss log, the final weights, and every file of the checkpoints."""
+    paths = [folder / "log.jsonl", folder / "final" / "model.safetensors", *folder.glob("checkpoint-*/*")]
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return {
+        name: content.replace(str(folder).encode(), b"") for name, content in found.items() if "manifest" not in name
+    }
+
+
+def test_a_checkpoint_is_json_and_safetensors_with_a_hash_of_each(uninterrupted: Path) -> None:
+    import hashlib
+
+    folder = uninterrupted / f"checkpoint-{STEPS}"
+    names = {path.name for path in folder.iterdir()}
+    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors"}
+    hashes = json.loads((folder / "manifest.json").read_text())["sha256"]
+    assert hashes == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names - {"manifest.json"}
+    }
+    assert len(list(uninterrupted.glob("checkpoint-*"))) == 3  # save_total_limit, the best among them
+
+
+def test_resuming_from_any_checkpoint_goes_on_to_the_same_bits(uninterrupted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    torch.manual_seed(1)
+    trainer = train_noisy(str(folder), save_total_limit=None)
+    kept = sorted(int(path.name[11:]) for path in folder.glob("checkpoint-*"))
+    assert kept == sorted({*range(2, STEPS + 1, 2), *(s for s in kept if s % 5 == 0)})
+    for step in random.Random(0).sample(kept, 4):
+        torch.manual_seed(step)  # whatever the process did before
+        again = make_resumed(folder, step)
+        assert again.state.log_history == trainer.state.log_history
+        assert all(map(torch.equal, again.model.state_dict().values(), trainer.model.state_dict().values()))
+        assert (folder / "log.jsonl").read_bytes() == (uninterrupted / "log.jsonl").read_bytes()
+
+
+def make_resumed(folder: Path, step: int) -> Trainer:
+    for path in folder.glob("checkpoint-*"):
+        if int(path.name[11:]) > step:
+            path.rename(path.with_name("later-" + path.name[11:]))
+    trainer = train_noisy(str(folder), save_total_limit=None)
+    for path in folder.glob("later-*"):
+        target = path.with_name("checkpoint-" + path.name[6:])
+        assert {p.name: p.read_bytes() for p in target.iterdir()} == {p.name: p.read_bytes() for p in path.iterdir()}
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    return trainer
+
+
+def test_twenty_kills_at_random_moments_change_no_byte(uninterrupted: Path, tmp_path: Path) -> None:
+    """One script, killed and started again; some kills come while a checkpoint is being written."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    choose, kills, rounds = random.Random(0), 0, 0
+    while kills < KILLS:
+        folder = tmp_path / f"round-{rounds}"
+        rounds += 1
+        for _ in range(100):
+            process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(folder)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            process.stdout.readline()
+            if kills < KILLS:
+                wait_for_progress(folder, process, choose)
+                kills += process.poll() is None
+                process.send_signal(signal.SIGKILL)
+            _, errors = process.communicate(timeout=120)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, errors.decode()
+        assert contents(folder) == contents(uninterrupted)
+
+
+def wait_for_progress(folder: Path, process: "subprocess.Popen[bytes]", choose: random.Random) -> None:
+    """Wait until the run has done a random number of things, then a random moment longer."""
+    log = folder / "log.jsonl"
+
+    def lines() -> int:
+        return log.read_bytes().count(b"\n") if log.exists() else 0
+
+    target = lines() + choose.randint(0, 3)
+    until = time.monotonic() + 60
+    while process.poll() is None and lines() < target and time.monotonic() < until:
+        time.sleep(0.001)
+    time.sleep(choose.uniform(0, 0.05))
+
+
+# Damage --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The output folder of a run with checkpoints at steps 2, 4 and 6."""
+    make_trainer(tmp_path / "run").train()
+    return tmp_path / "run"
+
+
+def make_trainer(folder: Path, **options: Any) -> Trainer:
+    torch.manual_seed(0)
+    settings = {"per_device_train_batch_size": 8, "num_train_epochs": 2, "save_steps": 2, "logging_steps": 1}
+    args = TrainingArguments(folder, **{**settings, "learning_rate": 0.01, "disable_tqdm": True, **options})
+    return Trainer(Net(dropout=0.1), args, train_dataset=Noisy(24))
+
+
+def damage(folder: Path, name: str, how: str) -> None:
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    if how == "bit":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif how == "cut":
+        path.write_bytes(content[:-7])
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "gone"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "manifest.json"])
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(
+    saved: Path, name: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, weights = (saved / "log.jsonl").read_bytes(), (saved / "checkpoint-6" / "model.safetensors").read_bytes()
+    damage(saved / "checkpoint-6", name, how)
+    steps = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            steps.append(state.global_step)
+
+    trainer = make_trainer(saved)
+    trainer.add_callback(Watch)
+    with caplog.at_level(logging.WARNING):
+        trainer.train(resume_from_checkpoint=True)
+    assert any(
+        "Passed over" in record.getMessage() and "checkpoint-6" in record.getMessage() for record in caplog.records
+    )
+    assert steps == [5, 6]
+    assert (saved / "log.jsonl").read_bytes() == log
+    assert (saved / "checkpoint-6" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_begun_anew_is_not_resumed_from_the_one_before(saved: Path) -> None:
+    """Nor does its limit remove what the other saved."""
+    assert get_last_checkpoint(str(saved)) == str(saved / "checkpoint-6")
+
+    class Die(TrainerCallback):
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == self.at:
+                raise KeyboardInterrupt
+
+    for dies_at, expected in ((1, None), (3, str(saved / "checkpoint-2"))):
+        trainer = make_trainer(saved, save_total_limit=1)
+        trainer.add_callback(Die(dies_at))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert get_last_checkpoint(str(saved)) == expected
+        if expected is None:
+            with pytest.raises(MissingFileError, match="no checkpoint of the last run"):
+                make_trainer(saved).train(resume_from_checkpoint=True)
+    resumed = make_trainer(saved)
+    resumed.train(resume_from_checkpoint=True)
+    assert [entry["step"] for entry in resumed.state.log_history] == [*range(1, 7)]
+    assert (saved / "checkpoint-4").exists()
+
+
+def test_none_left_is_an_error_and_no_silent_restart(saved: Path, tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        damage(saved / f"checkpoint-{step}", "optimizer.safetensors", "bit")
+    with pytest.raises(CheckpointError, match=r"Nothing to resume from is whole") as caught:
+        make_trainer(saved).train(resume_from_checkpoint=True)
+    assert all(f"checkpoint-{step}" in str(caught.value) for step in (2, 4, 6))
+    assert get_last_checkpoint(str(saved)) == str(saved / "checkpoint-6")
+    with pytest.raises(CheckpointError, match="checkpoint-4"):
+        make_trainer(saved).train(resume_from_checkpoint=saved / "checkpoint-4")
+    with pytest.raises(MissingFileError, match=r"no checkpoint of the last run in .*empty"):
+        make_trainer(tmp_path / "empty").train(resume_from_checkpoint=True)
+    with pytest.raises(MissingFileError, match=r"no checkpoint .*checkpoint-5"):
+        make_trainer(saved).train(resume_from_checkpoint=str(saved / "checkpoint-5"))
+    assert get_last_checkpoint(str(tmp_path / "nowhere")) is None
+
+
+def test_a_save_whose_process_died_after_its_moment_counts(saved: Path) -> None:
+    """The journal stands and the files wait in their staging folder: as whole as any."""
+    folder = saved / "checkpoint-6"
+    weights = (folder / "model.safetensors").read_bytes()
+    names = sorted(path.name for path in folder.iterdir())
+    staging = folder / ".maquette-staged-dead"
+    staging.mkdir()
+    for name in names[::2]:
+        (folder / name).rename(staging / name)
+    (folder / JOURNAL).write_text(json.dumps({"staging": staging.name, "files": names, "removed": []}))
+    assert get_last_checkpoint(str(saved)) == str(folder)
+    trainer = make_trainer(saved)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 6
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("what", ["weights", "optimizer", "sync"])
+def test_a_full_disk_stops_the_run_and_harms_nothing(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maquette import transaction
+    from maquette.training import checkpoints, model_states
+
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Fill(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 4:
+                module = {"weights": model_states, "optimizer": checkpoints}.get(what)
+                if module is None:
+                    monkeypatch.setattr(transaction, "_sync", refuse)
+                else:
+                    monkeypatch.setattr(module, "save_file", write_a_part)
+
+    def refuse(path: Path) -> None:
+        raise full
+
+    def write_a_part(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(safetensors.torch.save(tensors)[:100])
+        raise full
+
+    trainer = make_trainer(tmp_path / "run")
+    trainer.add_callback(Fill)
+    with pytest.raises(SaveError, match=r"checkpoint-4.* could not be written: .*No space left on device"):
+        trainer.train()
+    monkeypatch.undo()
+    assert not (tmp_path / "run" / "checkpoint-4").exists()
+    resumed = make_trainer(tmp_path / "run")
+    resumed.train(resume_from_checkpoint=True)
+    whole = make_trainer(tmp_path / "other")
+    whole.train()
+    assert resumed.state.log_history == whole.state.log_history
+
+
+# What has to fit -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"per_device_train_batch_size": 4}, "rows_in_a_batch was 8, is 4"),
+        ({"seed": 3}, "seed was 42, is 3"),
+        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps was 1, is 2"),
+    ],
+)
+def test_resuming_with_other_data_is_an_error(saved: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        make_trainer(saved, **options).train(resume_from_checkpoint=True)
+
+
+def test_resuming_with_another_model_or_optimizer_is_an_error(saved: Path) -> None:
+    class Other(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.more = nn.Linear(2, 2)
+
+    args = TrainingArguments(saved, per_device_train_batch_size=8, disable_tqdm=True)
+    with pytest.raises(CheckpointError, match=r"do not fit Other:\n  - more.weight: not in the file\n  - more.bias"):
+        Trainer(Other(), args, train_dataset=Noisy(24)).train(resume_from_checkpoint=True)
+    model = Net(dropout=0.1)
+    optimizers = torch.optim.SGD(model.inner.parameters(), lr=0.1), None
+    with pytest.raises(CheckpointError, match=r"other parameters, or other groups"):
+        Trainer(model, args, train_dataset=Noisy(24), optimizers=optimizers).train(resume_from_checkpoint=True)
+
+
+def test_a_finished_run_can_go_on_for_more_epochs(saved: Path) -> None:
+    done = make_trainer(saved)
+    done.train(resume_from_checkpoint=True)
+    assert done.state.global_step == 6
+    more = make_trainer(saved, num_train_epochs=3)
+    more.train(resume_from_checkpoint=True)
+    assert more.state.global_step == 9
+    assert [entry["step"] for entry in more.state.log_history] == [*range(1, 10)]
+
+
+def test_a_user_s_own_optimizer_and_schedule_resume(tmp_path: Path) -> None:
+    def make(folder: str) -> Trainer:
+        torch.manual_seed(0)
+        model = Net(dropout=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=6)
+        args = TrainingArguments(tmp_path / folder, per_device_train_batch_size=8, num_train_epochs=2, save_steps=4,
+                                 logging_steps=1, disable_tqdm=True)  # fmt: skip
+        return Trainer(model, args, train_dataset=Noisy(24), optimizers=(optimizer, schedule))
+
+    whole = make("one")
+    whole.train()
+    resumed = make("two")
+    resumed.train(resume_from_checkpoint=tmp_path / "one" / "checkpoint-4")
+    assert resumed.state.log_history == whole.state.log_history
+    assert len({entry["learning_rate"] for entry in whole.state.log_history}) == 6
+
+
+def test_data_that_is_only_gone_through_resumes(tmp_path: Path) -> None:
+    class Flow(torch.utils.data.IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            for row in make_rows(22):
+                yield {**row, "x": row["x"] + torch.randn(4) * random.random()}
+
+    def make(folder: str) -> Trainer:
+        torch.manual_seed(0)
+        args = TrainingArguments(tmp_path / folder, max_steps=9, save_steps=5, logging_steps=1, disable_tqdm=True)
+        return Trainer(Net(dropout=0.2), args, train_dataset=Flow())
+
+    whole = make("one")
+    whole.train()
+    assert (whole.state.global_step, whole._position.epoch) == (9, 3)
+    resumed = make("two")
+    resumed.train(resume_from_checkpoint=tmp_path / "one" / "checkpoint-5")
+    assert resumed.state.log_history == whole.state.log_history
+
+
+def test_a_checkpoint_of_a_pretrained_model_is_a_folder_to_load_from(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "day"]))
+    tokenizer = DistilBertTokenizerFast(tmp_path / "vocab.txt")
+    config = DistilBertConfig(vocab_size=8, dim=16, hidden_dim=32, n_layers=1, n_heads=2, max_position_embeddings=16)
+    rows = [{**tokenizer("red " * n + "blue day"), "label": n % 2} for n in range(1, 9)]
+    args = TrainingArguments(tmp_path / "out", per_device_train_batch_size=4, num_train_epochs=1, disable_tqdm=True)
+    trainer = Trainer(DistilBertForSequenceClassification(config), args, train_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    folder = tmp_path / "out" / "checkpoint-2"
+    model = DistilBertForSequenceClassification.from_pretrained(folder)
+    assert all(map(torch.equal, model.state_dict().values(), trainer.model.state_dict().values()))
+    assert DistilBertTokenizerFast.from_pretrained(folder)("red day").input_ids == tokenizer("red day").input_ids
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["DistilBertForSequenceClassification"]
+    trainer.save_model(tmp_path / "final")
+    assert load_file(tmp_path / "final" / "model.safetensors").keys() == load_file(folder / "model.safetensors").keys()
+
+
+def test_tied_weights_of_a_plain_module_resume(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.two.weight = self.one.weight
+
+        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> Any:
+            return {"loss": nn.functional.cross_entropy(self.two(self.one(x)), labels)}
+
+    def make(folder: str) -> Trainer:
+        torch.manual_seed(0)
+        args = TrainingArguments(
+            tmp_path / folder, num_train_epochs=2, save_steps=2, logging_steps=1, disable_tqdm=True
+        )
+        return Trainer(Tied(), args, train_dataset=make_rows(24))
+
+    whole = make("one")
+    whole.train()
+    resumed = make("two")
+    resumed.train(resume_from_checkpoint=tmp_path / "one" / "checkpoint-2")
+    assert resumed.state.log_history == whole.state.log_history
+    assert resumed.model.two.weight is resumed.model.one.weight
