@@ -3,8 +3,8 @@
     python benchmarks/frameworks.py [--rounds 3] [--threads 2] [--models distilbert vit resnet wav2vec2]
 
 torch runs eagerly on the padded batch (without packing, which the others do not have); TensorFlow under `tf.function`,
-the others under `jax.jit`. Every run is a process of its own; a first call, which compiles, is not counted, and the best
-of the next five is. What they give is compared with what torch gave.
+the others under `jax.jit`. Every run is a process of its own; a first call, which compiles, is not counted, and the
+best of the next five is. What they give is compared with what torch gave.
 """
 
 import argparse

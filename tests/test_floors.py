@@ -22,7 +22,6 @@ FLOORS: dict[str, int] = {
     "models": 4,
     "auto": 5,
     "auto_preprocessing": 5,
-    "training": 6,
     "testing": 6,
     "training": 6,
     "trust_report": 6,

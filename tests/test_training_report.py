@@ -6,7 +6,6 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +19,7 @@ from headless_page import CHROMIUM, Element, act, open_page, read_elements
 from torch import nn
 
 from maquette.training import report as report_module
+from maquette.training.arguments import TrainingArguments
 from maquette.training.curves import read_charts, thin
 from maquette.training.evaluations import Evaluations
 from maquette.training.parameter_tree import Branch, grow
@@ -481,20 +481,6 @@ def test_an_older_page_is_replaced_or_stays(tmp_path: Path, monkeypatch: pytest.
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
-@dataclass
-class Settings:
-    """As many settings as a callback needs, and their defaults."""
-
-    output_dir: str
-    learning_rate: float = 0.25
-    per_device_train_batch_size: int = 4
-    gradient_accumulation_steps: int = 2
-    tags: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-
 class Clock:
     """A clock that only goes when it is told to."""
 
@@ -508,7 +494,7 @@ def train(callback: Any, folder: Path, clock: Clock, *, steps: int = 4, stop: in
     """Go through a run: half a second a step, and ten for the evaluation and the save after every second one."""
     state = SimpleNamespace(global_step=0, max_steps=steps, epoch=0.0, num_train_epochs=1, log_history=[])
     state.is_world_process_zero = known.pop("zero", True)
-    args = Settings(str(folder), **known)
+    args = TrainingArguments(folder, **known)
     common = {"model": nn.Linear(3, 2)}
 
     def log(**values: float) -> None:
@@ -520,7 +506,7 @@ def train(callback: Any, folder: Path, clock: Clock, *, steps: int = 4, stop: in
         clock.now += 0.5
         state.global_step += 1
         state.epoch = state.global_step / steps
-        callback.on_step_end(args, state, None, **common)
+        callback.on_step_end(args, state, None, rows=8, **common)
         if state.global_step % 2 == 0:
             log(loss=1 / state.global_step)
             clock.now += 10

@@ -166,6 +166,11 @@ class TrainingArguments:
             return int(self.warmup_steps)
         return -int(-self.warmup_steps * steps // 1)
 
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Give the value of every argument that is not given, as plain data."""
+        return {name: own_copy(field.default) for name, field in cls._fields.items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Give every argument as plain data."""
         return {name: own_copy(getattr(self, name)) for name in self._fields}

@@ -80,6 +80,9 @@ class TrainerCallback:
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> Any:
         """A checkpoint stands."""
 
+    def close(self) -> None:
+        """Training or evaluation is over, by its end or by an error; may be called more than once."""
+
     def state_dict(self) -> dict[str, Any]:
         """Give, as plain data, what belongs into a checkpoint."""
         return {}
@@ -101,6 +104,11 @@ class Callbacks:
         """Call one event of every callback."""
         for callback in self.all:
             getattr(callback, event)(*args, **kwargs)
+
+    def close(self) -> None:
+        """Tell every callback that it is over."""
+        for callback in self.all:
+            callback.close()
 
     def _named(self) -> dict[str, TrainerCallback]:
         names = [type(callback).__name__ for callback in self.all]

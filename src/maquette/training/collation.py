@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maquette.batch import column_array
 from maquette.errors import InputError
-from maquette.modeling.losses import IGNORED
+from maquette.modeling.problems import IGNORED
 
 Row = Mapping[str, Any]
 Inputs = dict[str, Any]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maquette.errors import InputError
-from maquette.modeling.losses import IGNORED
+from maquette.modeling.problems import IGNORED
 
 # What outputs keep beside their scores: large, and no prediction.
 KEPT_ON_THE_WAY = ("loss", "hidden_states", "attentions", "past_key_values")

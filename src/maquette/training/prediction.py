@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.errors import ConfigurationError, MissingPackageError
-from maquette.modeling.losses import IGNORED
+from maquette.modeling.problems import IGNORED
 from maquette.plain import own_copy
 from maquette.schema import parameters
 from maquette.training.arguments import TrainingArguments
@@ -193,10 +193,14 @@ class Predictor:
         model.eval()
         totals = torch.zeros(2, dtype=torch.float64)
         scores, labels = [], []
-        for batch in self._run(model, dataset, ignore_keys, loss_only):
-            totals += batch[0]
-            scores.append(batch[1])
-            labels.append(batch[2])
+        try:
+            for batch in self._run(model, dataset, ignore_keys, loss_only):
+                totals += batch[0]
+                scores.append(batch[1])
+                labels.append(batch[2])
+        except BaseException:
+            self.callbacks.close()
+            raise
         model.train(was_training)
         metrics = {}
         loss, count = self._sum(totals).tolist()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from maquette.errors import ConfigurationError, InputError, bullets, did_you_mean
-from maquette.modeling.losses import IGNORED
+from maquette.modeling.problems import IGNORED
 from maquette.training.collation import LABEL_SPELLINGS
 from maquette.training.data import is_indexed, read_rows
 from maquette.training.evaluation import read_scores

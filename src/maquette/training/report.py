@@ -1,12 +1,10 @@
 """One page that shows how a training run went, and the callback that writes it."""
 
-import dataclasses
 import logging
 import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +48,10 @@ class ReportCallback(TrainerCallback):
         """Begin a record."""
         self._run = _Run(args, state, kwargs.get("model")) if state.is_world_process_zero else None
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count the seconds of training."""
+    def on_step_end(self, args: Any, state: Any, control: Any, *, rows: int = 0, **kwargs: Any) -> None:
+        """Count the seconds of training, and the rows it saw."""
         if self._run:
-            self._run.step()
+            self._run.step(rows)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Note how fast it went since the last entry of the log."""
@@ -96,24 +94,24 @@ class _Run:
         self.args, self.state, self.model = args, state, model
         self.started, self.began = datetime.now(UTC).astimezone(), time.perf_counter()
         self.throughput: list[tuple[int, float]] = []
-        self.seconds, self.measured = 0.0, state.global_step
+        self.seconds, self.rows = 0.0, 0
         self.rest()
 
     def rest(self) -> None:
         """Count from now on."""
         self.since = time.perf_counter()
 
-    def step(self) -> None:
+    def step(self, rows: int = 0) -> None:
+        self.rows += rows
         now = time.perf_counter()
         self.seconds += now - self.since
         self.since = now
 
     def measure(self, step: int) -> None:
         self.step()  # reading the loss has waited for the device
-        if step > self.measured and self.seconds:
-            samples = (step - self.measured) * _samples_of_a_step(self.args)
-            self.throughput.append((step, samples / self.seconds))
-            self.seconds, self.measured = 0.0, step
+        if self.rows and self.seconds:
+            self.throughput.append((step, self.rows / self.seconds))
+            self.seconds, self.rows = 0.0, 0
 
     def record(self, early: str) -> RunRecord:
         step, steps = self.state.global_step, self.state.max_steps
@@ -122,28 +120,10 @@ class _Run:
             started=self.started,
             seconds=time.perf_counter() - self.began,
             arguments=self.args.to_dict(),
-            defaults=_defaults(self.args),
+            defaults=self.args.defaults(),
             history=list(self.state.log_history),
             throughput=self.throughput,
             parameters=describe_parameters(self.model) if self.model is not None else [],
             environment=describe_environment(self.model),
             note=early.format(f"{step:,}", f"{steps:,}") if step < steps else "",
         )
-
-
-def _samples_of_a_step(args: Any) -> int:
-    batch: int = getattr(args, "train_batch_size", 0) or getattr(args, "per_device_train_batch_size", 1)
-    accumulated: int = getattr(args, "gradient_accumulation_steps", 1)
-    processes: int = getattr(args, "world_size", 1)
-    return batch * accumulated * processes
-
-
-def _defaults(args: Any) -> dict[str, Any]:
-    """Read the defaults of settings that are a dataclass, enumerations by their values as `to_dict` has them."""
-    found: dict[str, Any] = {}
-    for each in dataclasses.fields(args) if dataclasses.is_dataclass(args) else ():
-        if each.default is not dataclasses.MISSING:
-            found[each.name] = each.default
-        elif each.default_factory is not dataclasses.MISSING:
-            found[each.name] = each.default_factory()
-    return {name: value.value if isinstance(value, Enum) else value for name, value in found.items()}

@@ -40,18 +40,15 @@ from maquette.training.model_states import (
 from maquette.training.optimization import make_optimizer, make_schedule
 from maquette.training.prediction import Predictor, as_portion
 from maquette.training.preflight import check_run
+from maquette.training.progress import ProgressCallback
 from maquette.training.random_states import derive_seed, gather_states, restore_states, seed_everything
+from maquette.training.report import ReportCallback
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
 
 LOG = "log.jsonl"
 DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
 OPTIMIZER = "optimizer.safetensors"
-
-
-def default_callbacks(args: TrainingArguments) -> list[TrainerCallback]:
-    """Give the callbacks that every run has: its progress bar and its report."""
-    return []
 
 
 class Trainer(Predictor):
@@ -101,6 +98,7 @@ class Trainer(Predictor):
         optimizers: tuple[Optimizer | None, Any] = (None, None),
     ) -> None:
         args = args or TrainingArguments()
+        shown = [] if args.disable_tqdm else [ProgressCallback()]
         super().__init__(
             model,
             args,
@@ -110,7 +108,7 @@ class Trainer(Predictor):
             model_init=model_init,
             compute_loss_func=compute_loss_func,
             compute_metrics=compute_metrics,
-            callbacks=[*default_callbacks(args), *(callbacks or ())],
+            callbacks=[ReportCallback(), *shown, *(callbacks or ())],
         )
         if args.eval_strategy != "no" and eval_dataset is None:
             raise ConfigurationError(f"eval_strategy={args.eval_strategy!r}, but Trainer has no eval_dataset.")
@@ -164,6 +162,12 @@ class Trainer(Predictor):
             MissingFileError, CheckpointError: there is nothing to resume from, or nothing that is whole.
             SaveError: a checkpoint could not be written.
         """
+        try:
+            return self._teach(resume_from_checkpoint)
+        finally:
+            self.callbacks.close()
+
+    def _teach(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None) -> TrainOutput:
         folder = None
         if resume_from_checkpoint:
             with self.accelerator.main_process_first():
@@ -307,8 +311,9 @@ class Trainer(Predictor):
         state, control = self.state, self.control
         state.global_step += 1
         control.plan(self.args, state, is_epoch_end=is_last)
-        self._clock.tick(sum(portion.rows for portion in window) * self._world, state)
-        self._call("on_step_end")
+        rows = sum(portion.rows for portion in window) * self._world
+        self._clock.tick(rows, state)
+        self._call("on_step_end", rows=rows)
         if control.should_epoch_stop and not is_last:
             is_last = True
             control.should_evaluate |= self.args.eval_strategy == "epoch"
