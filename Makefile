@@ -40,8 +40,12 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# Keras, on both of its backends, and Flax have processes of their own: no framework is to lean on another.
 test: setup peer lint
 	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) -m pytest -n 2
+	KERAS_BACKEND=tensorflow $(RUN) -m pytest -n 2 tests/on_keras
+	KERAS_BACKEND=jax $(RUN) -m pytest -n 2 tests/on_keras
+	$(RUN) -m pytest -n 2 tests/on_flax
 
 bench: setup peer
 	for script in benchmarks/*.py; do MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) $$script || exit 1; done

@@ -117,13 +117,6 @@ def test_every_kind_of_ids(tokenizer: Any) -> None:
     assert tokenizer.decode([]) == tokenizer.decode(np.array([])) == ""
 
 
-@pytest.mark.parametrize("framework", ["tf", "jax"])
-def test_tensors_of_other_frameworks(framework: str, tokenizer: Any) -> None:
-    module = pytest.importorskip({"tf": "tensorflow", "jax": "jax.numpy"}[framework], reason=f"{framework} is an extra")
-    tensor = (module.constant if framework == "tf" else module.asarray)([HEARD, HEARD])
-    assert tokenizer.batch_decode(tensor) == ["HELLO WORLD"] * 2
-
-
 def read_slowly(row: list[int], *, group: bool, apart: bool) -> tuple[str, list[Any], list[Any]]:
     """CTC by the book, one frame after another."""
     runs: list[list[Any]] = []

@@ -10,11 +10,12 @@ from loopback_hub import LoopbackHub
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_A_HUB = {"sharing.md"}  # pages that push, as a user "ada" who is logged in
-# The client of the Hub calls its own HTTP library in a way that this deprecates.
+# The client of the Hub calls its own HTTP library in a way that this deprecates; TensorFlow's tensors, numpy.
 START = """
 import sys, warnings
 sys.path.insert(0, ".")
 warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)
+warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
 """
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 

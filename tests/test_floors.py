@@ -87,6 +87,14 @@ def test_no_framework_below_the_models(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", names())
+def test_one_framework_at_a_time(module: str) -> None:
+    """What is of Keras knows no torch, and the other way round; that Keras may run on JAX is told to JAX alone."""
+    families = [{"torch"}, {"keras", "tensorflow"}, {"jax", "flax", "jaxlib"}]
+    tops = {name.partition(".")[0] for name in imports(module, at_import=False)}
+    assert module == "tensors" or sum(bool(tops & family) for family in families) <= 1, tops & FRAMEWORKS
+
+
+@pytest.mark.parametrize("module", names())
 def test_models_do_not_know_each_other(module: str) -> None:
     if module.startswith("models.") and module.count("."):
         own = module.split(".")[1]

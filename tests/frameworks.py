@@ -1,0 +1,101 @@
+"""What the tests of Keras and of Flax share: torch's side of a comparison, made once, and the comparing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import maquette
+from maquette.tensors import to_tensor
+from maquette.testing import Case
+
+HERE = Path(__file__).parent
+# What the torch half is allowed to differ by, in parts of the largest value or of one; sounds are sums of thousands.
+TOLERANCE = {"wav2vec2": 1e-4}
+
+
+def run_torch(verb: str, folder: Path) -> None:
+    """Run one verb of `torch_side.py` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "torch_side.py"), verb, str(folder)], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def from_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a save of every torch class, what it was called with, and what it gave."""
+    folder = tmp_path_factory.mktemp("from-torch")
+    run_torch("save", folder)
+    return folder
+
+
+def torch_name(case: Case) -> str:
+    """Give the torch class that a class of another framework is the counterpart of."""
+    name = case.reference.partition(":")[2]
+    return name.removeprefix("TF").removeprefix("Flax")
+
+
+def read(path: Path) -> dict[str, Any]:
+    with np.load(path) as stored:
+        return {name: (value if value.ndim else value.item()) for name, value in stored.items()}
+
+
+def flatten(output: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Name every tensor of an output, `hidden_states.0` in tuples."""
+    found = {}
+    for name, value in output.items():
+        for number, item in enumerate(value) if isinstance(value, tuple | list) else [("", value)]:
+            found[f"{name}.{number}".rstrip(".")] = np.asarray(item, dtype=np.float32)
+    return found
+
+
+def compare(found: Mapping[str, np.ndarray], expected: Mapping[str, Any], *, tolerance: float) -> None:
+    """Require the same names, shapes and, within a tolerance, values."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        wanted = np.asarray(value)
+        assert found[name].shape == wanted.shape, name
+        apart = np.abs(found[name] - wanted).max(initial=0.0)
+        assert apart <= tolerance * max(1.0, np.abs(wanted[np.abs(wanted) < 1e30]).max(initial=0.0)), (name, apart)
+
+
+def tolerance_of(case: Case) -> float:
+    return TOLERANCE.get(case.card.model_type, 1e-5)
+
+
+def check_preprocessing(framework: str, folder: Path) -> set[str]:
+    """Have all that prepares data give tensors of a framework, and compare them with numpy's; names their types."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s"]
+    (folder / "words.txt").write_text("\n".join(words), encoding="utf-8")
+    letters = {letter: number for number, letter in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"HELOWRD"])}
+    (folder / "letters.json").write_text(json.dumps(letters), encoding="utf-8")
+    texts, sounds = ["hello worlds", "world"], [np.sin(np.arange(n) / 9) for n in (400, 300)]
+    image = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
+    vocabulary = folder / "words.txt"
+    makers = {
+        "python": lambda kind: maquette.DistilBertTokenizer(vocabulary)(texts, padding=True, return_tensors=kind),
+        "rust": lambda kind: maquette.DistilBertTokenizerFast(vocabulary)(texts, padding=True, return_tensors=kind),
+        "image": lambda kind: maquette.ViTImageProcessor(size=8)(image, return_tensors=kind),
+        "sound": lambda kind: maquette.Wav2Vec2FeatureExtractor()(
+            sounds, sampling_rate=16000, padding=True, return_attention_mask=True, return_tensors=kind
+        ),
+    }
+    kinds = set()
+    for make in makers.values():
+        found, expected = make(framework), make("np")
+        assert list(found) == list(expected) and len(found)
+        for name, tensor in found.items():
+            kinds.add(type(tensor).__module__.partition(".")[0])
+            np.testing.assert_array_equal(np.asarray(tensor), expected[name])
+    ids = makers["rust"](framework)["input_ids"]
+    assert maquette.DistilBertTokenizer(vocabulary).batch_decode(ids, skip_special_tokens=True) == texts
+    heard = [letters[letter] for letter in "HEEL"] + [0, letters["L"], letters["O"], 0]
+    frames = to_tensor(np.array([heard, heard]), framework)
+    assert maquette.Wav2Vec2CTCTokenizer(folder / "letters.json").batch_decode(frames) == ["HELLO"] * 2
+    return kinds

@@ -1,0 +1,7 @@
+"""Tests of Keras models, in a process without torch; run once for each backend (`KERAS_BACKEND`)."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from frameworks import from_torch  # noqa: F401 - TensorFlow reads the variable when it is imported
