@@ -47,7 +47,7 @@ class ConvLayer(nn.Module):
             use_bias=False,
             kernel_init=he_normal,
         )
-        self.normalization = nn.BatchNorm(momentum=0.9, epsilon=1e-5)
+        self.normalization = nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_fast_variance=False)
 
     def __call__(self, x: Array, train: bool) -> Array:
         x = self.normalization(self.convolution(x), use_running_average=not train)

@@ -17,9 +17,11 @@ def draw_images(config: ViTConfig) -> "np.ndarray[Any, np.dtype[np.float32]]":
     return np.sin(np.linspace(-9, 9, np.prod(shape, dtype=int), dtype=np.float32)).reshape(shape)
 
 
-def draw_mask(config: ViTConfig) -> "np.ndarray[Any, np.dtype[np.bool_]]":
-    """Choose patches of these images to be masked, `(2, patches)`."""
-    return (np.arange(2 * config.grid[0] * config.grid[1]) % 3 == 0).reshape(2, -1)
+def draw_mask(config: ViTConfig) -> "dict[str, np.ndarray[Any, np.dtype[np.bool_]]]":
+    """Choose patches of these images to be masked, `(2, patches)`; none where no loss could be computed."""
+    if config.patch_shape != (config.encoder_stride, config.encoder_stride):
+        return {}
+    return {"bool_masked_pos": (np.arange(2 * config.grid[0] * config.grid[1]) % 3 == 0).reshape(2, -1)}
 
 
 def find_grid(config: ViTConfig, shape: Sizes) -> tuple[int, int]:

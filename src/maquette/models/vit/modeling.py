@@ -302,7 +302,8 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        return {**super().dummy_inputs, "bool_masked_pos": torch.from_numpy(draw_mask(self.config))}
+        masks = {name: torch.from_numpy(mask) for name, mask in draw_mask(self.config).items()}
+        return {**super().dummy_inputs, **masks}
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Opt = None, **options: Any) -> Any:
         """Give `reconstruction`, the image, and with `bool_masked_pos`, `(batch, patches)`, the loss."""

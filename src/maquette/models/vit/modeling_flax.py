@@ -38,6 +38,11 @@ def convolution(config: ViTConfig, outputs: int, patch: tuple[int, int]) -> nn.C
     return nn.Conv(outputs, patch, strides=patch, padding="VALID", kernel_init=normal)
 
 
+def norm(config: ViTConfig) -> nn.LayerNorm:
+    """Make a layer that norms states; its variance is computed as elsewhere, exact also where the mean is large."""
+    return nn.LayerNorm(epsilon=config.layer_norm_eps, use_fast_variance=False)
+
+
 class PatchEmbeddings(nn.Module):
     """Turns every patch of an image into one vector."""
 
@@ -145,9 +150,9 @@ class Block(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.layernorm_before = nn.LayerNorm(epsilon=config.layer_norm_eps)
+        self.layernorm_before = norm(config)
         self.attention = Attention(config, self.number)
-        self.layernorm_after = nn.LayerNorm(epsilon=config.layer_norm_eps)
+        self.layernorm_after = norm(config)
         self.intermediate = Projection(config, config.intermediate_size)
         self.output = Projection(config, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -214,7 +219,7 @@ class FlaxViTModel(FlaxViTPreTrainedModel):
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.use_mask_token)
         self.encoder = Encoder(self.config)
-        self.layernorm = nn.LayerNorm(epsilon=self.config.layer_norm_eps)
+        self.layernorm = norm(self.config)
         self.pooler = Pooler(self.config) if self.add_pooling_layer else None
 
     def __call__(
@@ -283,7 +288,7 @@ class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Any]:
-        return {**super().dummy_inputs, "bool_masked_pos": draw_mask(self.config)}
+        return {**super().dummy_inputs, **draw_mask(self.config)}
 
     def __call__(self, pixel_values: Array, bool_masked_pos: Opt = None, **options: Any) -> Any:
         """Give `reconstruction`, the image; `bool_masked_pos`, `(batch, patches)`, says what the model does not see."""

@@ -275,7 +275,7 @@ class TFViTForMaskedImageModeling(TFViTPreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Any]:
-        return {**super().dummy_inputs, "bool_masked_pos": draw_mask(self.config)}
+        return {**super().dummy_inputs, **draw_mask(self.config)}
 
     def call(self, pixel_values: Any, bool_masked_pos: Any = None, **options: Any) -> Any:
         """Give `reconstruction`, the image, and with `bool_masked_pos`, `(batch, patches)`, the loss."""
