@@ -1,6 +1,7 @@
 """What the tests of Keras and of Flax share: torch's side of a comparison, made once, and the comparing."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import pytest
 
 import maquette
 from maquette.tensors import to_tensor
-from maquette.testing import Case
+from maquette.testing import Case, cases
 
 HERE = Path(__file__).parent
 # What the torch half is allowed to differ by, in parts of the largest value or of one; sounds are sums of thousands.
@@ -99,3 +100,51 @@ def check_preprocessing(framework: str, folder: Path) -> set[str]:
     frames = to_tensor(np.array([heard, heard]), framework)
     assert maquette.Wav2Vec2CTCTokenizer(folder / "letters.json").batch_decode(frames) == ["HELLO"] * 2
     return kinds
+
+
+COPY = """
+import os, shutil, sys
+from pathlib import Path
+import numpy as np, maquette, maquette.models
+framework, folder = sys.argv[1], Path(sys.argv[2])
+for source in sorted(Path(maquette.models.__path__[0]).iterdir()):
+    if source.is_dir() and not source.name.startswith("_"):
+        shutil.copytree(source, folder / f"copied_{source.name}", ignore=shutil.ignore_patterns("__pycache__"))
+sys.path.insert(0, str(folder))
+for package in sorted(path.name for path in folder.glob("copied_*")):
+    card = __import__(package).CARD
+    config_class = card.load(card.config)
+    for auto, reference in card.models_in(framework).items():
+        card.load(reference).register_for_auto_class(auto)
+    for auto, reference in card.models_in(framework).items():
+        card.load(reference).from_config(config_class(**card.tiny)).save_pretrained(folder / "saved" / package / auto)
+    print(package, len(card.models_in(framework)))
+"""
+USE_COPY = """
+import os, sys
+from pathlib import Path
+import numpy as np, maquette
+framework, folder = sys.argv[1], Path(sys.argv[2])
+count = 0
+for place in sorted((folder / "saved").glob("*/*")):
+    copied = getattr(maquette, place.name).from_pretrained(place, trust_remote_code=True)
+    assert type(copied).__module__.startswith("maquette_remote_"), type(copied)
+    card = __import__("maquette.models." + place.parent.name.removeprefix("copied_"), fromlist=["CARD"]).CARD
+    built_in = card.load(card.models[place.name]).from_pretrained(place)
+    results = []
+    for model in (copied, built_in):
+        found = model(**model.dummy_inputs).to_tuple()[0]
+        results.append(np.asarray(found[0] if isinstance(found, tuple) else found))
+    assert results[0].size and np.array_equal(*results), place
+    count += 1
+print("equal", count)
+"""
+
+
+def check_copied_folders(framework: str, folder: Path, run_fresh: Any) -> None:
+    """Copy every built-in folder out of the package, save its models as custom ones, and load them as such."""
+    start = f"import sys; sys.argv[1:] = [{framework!r}, {str(folder)!r}]\n"
+    run_fresh(start + COPY)
+    for copied in folder.glob("copied_*"):
+        shutil.rmtree(copied)
+    assert f"equal {len(cases(framework=framework))}" in run_fresh(start + USE_COPY)

@@ -58,3 +58,16 @@ def test_a_folder_copied_out_unedited_is_a_custom_model(name, tmp_path, run_fres
     run_fresh(f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\n{SAVE}")
     shutil.rmtree(tmp_path / "copied")
     assert run_fresh(COMPARE.format(name=name)) == "equal\n"
+
+
+@pytest.mark.parametrize("framework", ["tf", "flax"])
+def test_models_of_other_frameworks_are_no_longer_than_torchs(framework) -> None:
+    """The weights need no code of their own there, so nothing may make them longer."""
+    for folder in sorted(Path(maquette.models.__path__[0]).iterdir()):
+        for sibling in folder.glob(f"*_{framework}.py"):
+            lines = [len(path.read_text(encoding="utf-8").splitlines()) for path in (sibling, torch_file(sibling))]
+            assert lines[0] <= lines[1], sibling
+
+
+def torch_file(path: Path) -> Path:
+    return path.with_name(path.name.replace("_tf.py", ".py").replace("_flax.py", ".py"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frameworks import compare, flatten, read, run_torch, tolerance_of, torch_name
+from frameworks import check_copied_folders, compare, flatten, read, run_torch, tolerance_of, torch_name
 
 import maquette
 from maquette.testing import cases
@@ -57,3 +57,7 @@ def test_torch_loads_what_flax_made(tmp_path: Path) -> None:
 def test_no_other_framework_here() -> None:
     """Run last in this file: after all of the above, this process has imported neither torch nor TensorFlow."""
     assert not {"torch", "tensorflow", "keras"} & set(sys.modules)
+
+
+def test_folders_copied_out_unedited_are_custom_models(tmp_path: Path, run_fresh) -> None:
+    check_copied_folders("flax", tmp_path, run_fresh)

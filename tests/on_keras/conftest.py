@@ -5,3 +5,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from frameworks import from_torch  # noqa: F401 - TensorFlow reads the variable when it is imported
+
+
+def pytest_configure(config) -> None:
+    # TensorFlow's tensors do not know numpy 2's `copy` yet, and Keras copies them when it saves.
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")

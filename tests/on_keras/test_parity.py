@@ -4,10 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from frameworks import compare, flatten, read, run_torch, tolerance_of, torch_name
+from frameworks import check_copied_folders, compare, flatten, read, run_torch, tolerance_of, torch_name
 
 import maquette
 from maquette.testing import cases
@@ -56,4 +55,7 @@ def test_torch_loads_what_keras_made(tmp_path: Path) -> None:
 def test_no_torch_here() -> None:
     """Run last in this file: after all of the above, this process has not imported torch."""
     assert "torch" not in sys.modules
-    assert ("tensorflow" in sys.modules) == (keras.backend.backend() == "tensorflow")
+
+
+def test_folders_copied_out_unedited_are_custom_models(tmp_path: Path, run_fresh) -> None:
+    check_copied_folders("tf", tmp_path, run_fresh)

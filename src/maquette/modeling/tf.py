@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from maquette.modeling.arrays import ArrayModelMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("constructing a model inside of another", default=False)
+_called: contextvars.ContextVar[Any] = contextvars.ContextVar("the model whose __call__ is under way", default=None)
 
 
 class ModelMeta(type):
@@ -58,7 +60,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "call" in vars(cls):
-            cls.call = _taking_dictionaries(cls.call)
+            cls.call = _complete(cls.call)
         keras.saving.register_keras_serializable(package=cls.__module__)(cls)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
@@ -69,6 +71,13 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
             )
         super().__init__(**kwargs)
         self.config = config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        token = _called.set(self)
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            _called.reset(token)
 
     def __dir__(self) -> list[str]:
         """Leave out `base_model`, which may be the model itself: Keras, when it loads, would never come out of it."""
@@ -168,16 +177,32 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         return super().compute_metrics(x, y, _answer(y_pred), sample_weight)
 
 
-def _taking_dictionaries(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a model be called on one dictionary of arguments, as `fit` and `predict` do."""
+def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a model be called on one dictionary of arguments, and be told that it trains, as `fit` does both.
+
+    Keras tells only a `call` that has an argument `training`; inner layers learn it from `__call__`, which Keras leaves
+    out when it runs on JAX.
+    """
+    signature = inspect.signature(call)
+    asks = "training" in signature.parameters
 
     @functools.wraps(call)
-    def call_unpacked(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def completed(self: Any, *args: Any, **kwargs: Any) -> Any:
         if args and isinstance(args[0], Mapping):
             args, kwargs = args[1:], {**args[0], **kwargs}
+        if _called.get() is not self:
+            return self(*args, **kwargs)
+        if not asks:
+            kwargs.pop("training", None)
         return call(self, *args, **kwargs)
 
-    return call_unpacked
+    if not asks:
+        training = inspect.Parameter("training", inspect.Parameter.KEYWORD_ONLY, default=None)
+        known = list(signature.parameters.values())
+        last = len(known) - any(one.kind is one.VAR_KEYWORD for one in known)
+        changed: Any = completed
+        changed.__signature__ = signature.replace(parameters=[*known[:last], training, *known[last:]])
+    return completed
 
 
 def _answer(output: Any) -> Any:

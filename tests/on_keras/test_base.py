@@ -1,0 +1,364 @@
+"""What every Keras model can do: training, loading with differences, types, vocabularies, saving as Keras saves."""
+
+import json
+import logging
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from maquette import (
+    BaseModelOutput,
+    CheckpointError,
+    DistilBertConfig,
+    PretrainedConfig,
+    TFAutoModelForSequenceClassification,
+    TFDistilBertForMaskedLM,
+    TFDistilBertForSequenceClassification,
+    TFDistilBertModel,
+    TFPreTrainedModel,
+)
+
+TINY = {"vocab_size": 40, "dim": 16, "n_heads": 4, "n_layers": 2, "hidden_dim": 24, "max_position_embeddings": 16}
+RNG = np.random.default_rng(0)
+INPUTS = {"input_ids": RNG.integers(1, 40, (32, 7)), "attention_mask": np.ones((32, 7), int)}
+LABELS = INPUTS["input_ids"][:, 0] % 3
+
+
+def tiny(**changes) -> DistilBertConfig:
+    return DistilBertConfig(**{**TINY, "num_labels": 3, **changes})
+
+
+def arrays(output) -> np.ndarray:
+    return np.asarray(output.logits if hasattr(output, "logits") else output.last_hidden_state)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["loss of compile", "loss of the model"])
+def test_fit_learns_and_a_keras_file_holds_it(told: bool, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = TFDistilBertForSequenceClassification(tiny(initializer_range=0.3))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if told else None
+    model.compile(keras.optimizers.Adam(3e-3), loss=loss, metrics=["accuracy"] if told else None)
+    history = model.fit(INPUTS, LABELS, epochs=25, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    measured = model.evaluate(INPUTS, LABELS, verbose=0, return_dict=True)
+    predicted = model.predict(INPUTS, verbose=0).logits
+    # what evaluate says is the cross-entropy of what predict says, by hand
+    chances = np.exp(predicted) / np.exp(predicted).sum(1, keepdims=True)
+    np.testing.assert_allclose(measured["loss"], -np.log(chances[range(32), LABELS]).mean(), rtol=1e-4)
+    if told:
+        np.testing.assert_allclose(measured["accuracy"], (predicted.argmax(1) == LABELS).mean())
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again) is TFDistilBertForSequenceClassification and again.config == model.config
+    np.testing.assert_allclose(again.predict(INPUTS, verbose=0).logits, predicted, atol=1e-6)
+    again.fit(INPUTS, LABELS, epochs=1, verbose=0)  # it is compiled as before
+    model.save_pretrained(tmp_path / "folder")
+    np.testing.assert_array_equal(
+        arrays(TFAutoModelForSequenceClassification.from_pretrained(tmp_path / "folder")(INPUTS)), arrays(model(INPUTS))
+    )
+
+
+def test_the_two_ways_to_give_labels_come_to_the_same() -> None:
+    losses = []
+    for data in [(INPUTS, LABELS), ({**INPUTS, "labels": LABELS},), (INPUTS, {"labels": LABELS})]:
+        keras.utils.set_random_seed(1)
+        model = TFDistilBertForSequenceClassification(tiny())
+        model.compile("sgd")
+        losses.append(model.fit(*data, epochs=2, batch_size=8, shuffle=False, verbose=0).history["loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
+def test_without_labels_fit_says_so() -> None:
+    model = TFDistilBertForSequenceClassification(tiny())
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"give labels, as y or inside the dictionary"):
+        model.fit(INPUTS, verbose=0)
+
+
+def test_dropout_is_told_that_it_trains() -> None:
+    """By `training=True`, and by `fit`, in a head whose `call` does not mention it."""
+    model = TFDistilBertForSequenceClassification(tiny(dropout=0.5, seq_classif_dropout=0.5))
+    still = arrays(model(INPUTS))
+    np.testing.assert_array_equal(arrays(model(INPUTS, training=False)), still)
+    assert np.abs(arrays(model(INPUTS, training=True)) - still).max() > 1e-4
+    seen = []
+
+    class Spy(layers.Layer):
+        def call(self, x, training=None):
+            seen.append(training)
+            return x
+
+    class Spied(TFPreTrainedModel):
+        config_class = PretrainedConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.score, self.spy = layers.Dense(1), Spy()
+
+        @property
+        def dummy_inputs(self):
+            return {"x": np.ones((2, 3), "float32")}
+
+        def call(self, x):
+            return self.score(self.spy(x))
+
+    spied = Spied(PretrainedConfig())
+    spied.compile("sgd", "mse")
+    assert set(seen) <= {None, False}
+    spied.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    assert True in seen
+
+
+def test_a_head_is_new_and_more_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = TFDistilBertModel(tiny())
+    base.save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        model, info = TFDistilBertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(info["missing_keys"]) == {
+        f"{layer}.{leaf}" for layer in ("pre_classifier", "classifier") for leaf in ("weight", "bias")
+    }
+    assert "classifier.weight  (3, 16)" in caplog.text
+    np.testing.assert_array_equal(arrays(model.distilbert(INPUTS)), arrays(base(INPUTS)))
+    with pytest.raises(
+        CheckpointError, match=r"embeddings\.word_embeddings\.weight: \(40, 16\) in the file, \(41, 16\)"
+    ):
+        TFDistilBertModel.from_pretrained(tmp_path, vocab_size=41)
+    with pytest.raises(CheckpointError, match=r"transformer\.layer\.2\.attention\.q_lin\.weight: not in the file"):
+        TFDistilBertModel.from_pretrained(tmp_path, n_layers=3)
+    more = TFDistilBertModel.from_pretrained(tmp_path, n_layers=3, allow_missing=["transformer.layer.2.*"])
+    assert len(more.transformer.layer) == 3
+
+
+def test_shards_and_variants(tmp_path: Path) -> None:
+    model = TFDistilBertModel(tiny())
+    model.save_pretrained(tmp_path, max_shard_size=4000, variant="small")
+    assert len(list(tmp_path.glob("model.small-*.safetensors")) or list(tmp_path.glob("*small*.safetensors"))) > 1
+    again = TFDistilBertModel.from_pretrained(tmp_path, variant="small")
+    np.testing.assert_array_equal(arrays(again(INPUTS)), arrays(model(INPUTS)))
+
+
+def test_bfloat16_is_kept_through_saves(tmp_path: Path) -> None:
+    model = TFDistilBertModel(tiny())
+    model.save_pretrained(tmp_path / "full")
+    half = TFDistilBertModel.from_pretrained(tmp_path / "full", dtype="bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+    assert keras.backend.standardize_dtype(half(INPUTS).last_hidden_state.dtype) == "bfloat16"
+    apart = np.abs(np.asarray(half(INPUTS).last_hidden_state, "float32") - arrays(model(INPUTS))).max()
+    assert 0 < apart < 0.1
+    half.save_pretrained(tmp_path / "half")
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
+    with safe_open(tmp_path / "half" / "model.safetensors", framework="np") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
+    again = TFDistilBertModel.from_pretrained(tmp_path / "half")
+    again.save_pretrained(tmp_path / "again")
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("half", "again"))
+    assert one == other
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("size", [44, 36])
+def test_resized_vocabularies_keep_their_rows(tied: bool, size: int, tmp_path: Path) -> None:
+    model = TFDistilBertForMaskedLM(tiny(tie_word_embeddings=tied))
+    inputs = {name: value % 36 for name, value in INPUTS.items()}
+    before = arrays(model(inputs))
+    assert model.resize_token_embeddings(size) is model
+    after, rows = arrays(model(inputs)), min(40, size)
+    assert after.shape == (32, 7, size) and model.config.vocab_size == model.distilbert.config.vocab_size == size
+    np.testing.assert_allclose(after[..., :rows], before[..., :rows], atol=1e-6)
+    model.compile("sgd")
+    model.fit(inputs, inputs["input_ids"], verbose=0)
+    model.save_pretrained(tmp_path)
+    assert ("vocab_projector.weight" in load_file(tmp_path / "model.safetensors")) is not tied
+    np.testing.assert_array_equal(
+        arrays(TFDistilBertForMaskedLM.from_pretrained(tmp_path)(inputs)), arrays(model(inputs))
+    )
+    with pytest.raises(ValueError, match="sizes start at 1"):
+        model.resize_token_embeddings(0)
+
+
+def test_a_file_that_unties_tied_weights_is_refused(tmp_path: Path) -> None:
+    TFDistilBertForMaskedLM(tiny(tie_word_embeddings=False)).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="ties weights for which the file holds different values"):
+        TFDistilBertForMaskedLM.from_pretrained(tmp_path, tie_word_embeddings=True)
+
+
+def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"made from a configuration, not from a str. .*from_pretrained"):
+        TFDistilBertModel("distilbert-base-uncased")
+    model = TFDistilBertModel(tiny())
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        model(attention_mask=np.ones((1, 3)))
+    with pytest.raises(ValueError, match="17 tokens, 16 positions"):
+        model(np.ones((1, 17), int))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="lies where its framework puts it"):
+        TFDistilBertModel.from_pretrained(tmp_path, device_map="cuda")
+    with pytest.raises(TypeError, match=r"no option 'strickt'\. Did you mean 'strict'"):
+        TFDistilBertModel.from_pretrained(tmp_path, strickt=True)
+    TFDistilBertModel.from_pretrained(tmp_path, from_pt=True)
+
+    class Silent(TFPreTrainedModel):
+        config_class = PretrainedConfig
+
+        def call(self, x):
+            return x
+
+    with pytest.raises(NotImplementedError, match="override `dummy_inputs`"):
+        Silent(PretrainedConfig())
+
+
+def test_masks_with_holes_and_rows_of_padding(from_torch: Path) -> None:
+    """What stands at padding, wherever that is, changes nothing elsewhere; outputs there are zeros."""
+    model = TFDistilBertModel.from_pretrained(from_torch / "DistilBertModel")
+    mask = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    ids = np.arange(15).reshape(3, 5)
+    one, other = (arrays(model(np.where(mask, ids, filler), mask)) for filler in (0, 7))
+    np.testing.assert_array_equal(one, other)
+    assert not one[mask == 0].any() and one[mask == 1].any()
+
+
+def test_a_compiled_function_gives_outputs_by_name() -> None:
+    model = TFDistilBertModel(tiny())
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        specs = {name: tf.TensorSpec((None, None), tf.int64) for name in INPUTS}  # any batch, any length
+        call = tf.function(lambda inputs: model(inputs), input_signature=[specs])
+        found = call({name: tf.constant(value) for name, value in INPUTS.items()})
+        assert type(found) is BaseModelOutput
+        found = found.last_hidden_state
+    else:
+        import jax
+
+        variables = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+        found = jax.jit(lambda v, x: model.stateless_call(*v, x)[0])(variables, INPUTS).last_hidden_state
+    np.testing.assert_allclose(np.asarray(found), arrays(model(INPUTS)), atol=1e-5)
+
+
+class OddConfig(PretrainedConfig):
+    model_type = "odd"
+    width: int = 6
+
+
+class Odd(layers.Layer):
+    """Every kind of place that a variable can have: under a reserved name, in a dictionary, on its own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.output_ = layers.Dense(width)
+        self.by_name = {"one": layers.Conv1D(width, 3, groups=2, padding="same"), "two": layers.LayerNormalization()}
+        self.scale_by = self.add_weight(shape=(1, width), initializer="ones", name="whatever")
+
+    def call(self, x):
+        return self.by_name["two"](self.by_name["one"](self.output_(x))) * self.scale_by
+
+
+class TFOdd(TFPreTrainedModel):
+    config_class = OddConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.blocks = [Odd(config.width) for _ in range(2)]
+        self.norm = layers.BatchNormalization()
+
+    @property
+    def dummy_inputs(self):
+        return {"x": np.zeros((2, 5, self.config.width), "float32")}
+
+    def call(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def test_names_are_paths_of_attributes(tmp_path: Path) -> None:
+    model = TFOdd(OddConfig())
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    inside = {"output.weight", "output.bias", "by_name.one.weight", "by_name.one.bias", "by_name.two.weight"}
+    inside |= {"by_name.two.bias", "scale_by"}
+    norm = {f"norm.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+    assert set(saved) == {f"blocks.{number}.{name}" for number in (0, 1) for name in inside} | norm
+    assert saved["blocks.0.by_name.one.weight"].shape == (6, 3, 3)  # out, in / groups, kernel
+    x = RNG.normal(size=(2, 5, 6)).astype("float32")
+    np.testing.assert_array_equal(np.asarray(TFOdd.from_pretrained(tmp_path)(x)), np.asarray(model(x)))
+
+
+CUSTOM = """
+import numpy as np
+from keras import layers
+from maquette import PretrainedConfig, TFPreTrainedModel
+
+class WaveConfig(PretrainedConfig):
+    model_type = "wave"
+    width: int = 4
+
+class TFWave(TFPreTrainedModel):
+    config_class = WaveConfig
+    def __init__(self, config):
+        super().__init__(config)
+        self.hear = layers.Conv1D(config.width, 3)
+    @property
+    def dummy_inputs(self):
+        return {"waves": np.zeros((1, 9, 1), "float32")}
+    def call(self, waves):
+        return {"heard": self.hear(waves)}
+"""
+
+
+def test_code_travels_with_a_keras_model(tmp_path: Path, run_fresh) -> None:
+    (tmp_path / "writer").mkdir()
+    (tmp_path / "writer" / "modeling_wave.py").write_text(CUSTOM, encoding="utf-8")
+    write = """
+import sys; sys.path.insert(0, "writer")
+from modeling_wave import TFWave, WaveConfig
+TFWave.register_for_auto_class("TFAutoModel")
+model = TFWave(WaveConfig())
+model.save_pretrained("wave")
+import numpy as np
+np.save("expected.npy", np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]))
+"""
+    read = """
+import numpy as np, sys
+from maquette import TFAutoModel, UntrustedCodeError
+try:
+    TFAutoModel.from_pretrained("wave")
+except UntrustedCodeError as error:
+    assert "modeling_wave.py" in str(error) and "keras" not in sys.modules
+else:
+    raise AssertionError
+model = TFAutoModel.from_pretrained("wave", trust_remote_code=True)
+assert np.array_equal(np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]), np.load("expected.npy"))
+assert "torch" not in sys.modules
+print("equal")
+"""
+    run_fresh(write)
+    (tmp_path / "writer" / "modeling_wave.py").unlink()
+    assert json.loads((tmp_path / "wave" / "config.json").read_text())["auto_map"] == {
+        "AutoConfig": "modeling_wave.WaveConfig",
+        "TFAutoModel": "modeling_wave.TFWave",
+    }
+    assert "equal\n" in run_fresh(read)
+
+
+LOAD = """
+import sys
+from maquette import TFAutoModel
+assert not {"keras", "tensorflow", "torch", "jax"} & set(sys.modules)
+model = TFAutoModel.from_pretrained("saved")
+model(**model.dummy_inputs)
+assert "torch" not in sys.modules
+assert "tensorflow" in sys.modules or "jax" in sys.modules  # TensorFlow itself imports JAX where there is one
+assert sys.argv[1:] != ["jax"] or "tensorflow" not in sys.modules
+print("light")
+"""
+
+
+def test_only_the_backend_is_imported(tmp_path: Path, run_fresh) -> None:
+    TFDistilBertModel(tiny()).save_pretrained(tmp_path / "saved")
+    assert "light" in run_fresh(f"import sys; sys.argv[1:] = ['{keras.backend.backend()}']" + LOAD)
