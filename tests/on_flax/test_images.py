@@ -18,12 +18,8 @@ from maquette import (
     FlaxAutoBackbone,
     FlaxResNetBackbone,
     FlaxResNetForImageClassification,
-    FlaxResNetModel,
-    FlaxViTForImageClassification,
-    FlaxViTForMaskedImageModeling,
     FlaxViTModel,
     ResNetConfig,
-    ViTConfig,
 )
 
 RNG = np.random.default_rng(0)
@@ -63,8 +59,8 @@ def test_jit_changes_nothing(case: str, torch_images: Path) -> None:  # noqa: F8
 # ViT -------------------------------------------------------------------------------------------------------------
 
 
-def test_images_and_masks_that_do_not_fit_are_errors_that_say_what_would() -> None:
-    model = FlaxViTModel.from_config(ViTConfig(**VIT))
+def test_images_and_masks_that_do_not_fit_are_errors_that_say_what_would(torch_images: Path) -> None:  # noqa: F811
+    model = load("larger", torch_images)
     for shape, message in [
         ((2, 3, 20, 20), r"20 x 20.*12 x 12.*interpolate_pos_encoding=True"),
         ((2, 1, 12, 12), r"\(2, 1, 12, 12\).*3 channels"),
@@ -77,15 +73,13 @@ def test_images_and_masks_that_do_not_fit_are_errors_that_say_what_would() -> No
     with pytest.raises(ValueError, match="use_mask_token=True"):
         model(images(2, 3, 12, 12), np.ones((2, 9), bool))
     with pytest.raises(ValueError, match=r"\(2, 3, 3\).*\(batch, patches\) = \(2, 9\)"):
-        FlaxViTForMaskedImageModeling.from_config(ViTConfig(**VIT))(images(2, 3, 12, 12), np.ones((2, 3, 3), bool))
+        load("pixels", torch_images)(images(2, 3, 12, 12), np.ones((2, 3, 3), bool))
     with pytest.raises(TypeError, match="interpolate_pos_encodings"):
-        FlaxViTForImageClassification.from_config(ViTConfig(**VIT))(
-            images(2, 3, 12, 12), interpolate_pos_encodings=True
-        )
+        load("attentions", torch_images)(images(2, 3, 12, 12), interpolate_pos_encodings=True)
 
 
-def test_a_masked_patch_is_not_seen() -> None:
-    model = FlaxViTForMaskedImageModeling.from_config(ViTConfig(**VIT))
+def test_a_masked_patch_is_not_seen(torch_images: Path) -> None:  # noqa: F811
+    model = load("pixels", torch_images)
     pixels, masked = images(2, 3, 12, 12), np.zeros((2, 9), bool)
     masked[:, 4] = True  # the one in the middle
     changed = pixels.copy()
@@ -95,19 +89,18 @@ def test_a_masked_patch_is_not_seen() -> None:
     assert np.abs(seen - other).max() > 1e-4
 
 
-def test_a_classifier_has_neither_pooler_nor_mask_token(tmp_path: Path) -> None:
-    FlaxViTForImageClassification.from_config(ViTConfig(**VIT)).save_pretrained(tmp_path)
-    model, info = FlaxViTModel.from_pretrained(tmp_path, use_mask_token=True, output_loading_info=True)
+def test_a_classifier_has_neither_pooler_nor_mask_token(torch_images: Path) -> None:  # noqa: F811
+    place = torch_images / "attentions"
+    model, info = FlaxViTModel.from_pretrained(place, use_mask_token=True, output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["embeddings.mask_token", "pooler.dense.bias", "pooler.dense.weight"]
-    assert not np.asarray(model.state_arrays()["embeddings.mask_token"]).any()
+    assert not model.state_arrays()["embeddings.mask_token"].any()
     assert model.state_arrays()["pooler.dense.weight"].std() > 0.01
-    bare = FlaxViTModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    bare = FlaxViTModel.from_pretrained(place, add_pooling_layer=False)
     assert "pooler_output" not in bare(**bare.dummy_inputs)
 
 
-def test_dropout_follows_train() -> None:
-    config = ViTConfig(**VIT, hidden_dropout_prob=0.5)
-    module, variables = FlaxViTForImageClassification.from_config(config).unbind()
+def test_dropout_follows_train(torch_images: Path) -> None:  # noqa: F811
+    module, variables = load("attentions", torch_images, hidden_dropout_prob=0.5).unbind()
     pixels, keys = images(2, 3, 12, 12), [{"dropout": jax.random.key(number)} for number in (0, 1)]
     still, one, other, same = (
         module.apply(variables, pixels, **options).logits
@@ -148,19 +141,17 @@ def test_one_step_of_training_is_torchs(torch_images: Path) -> None:  # noqa: F8
         np.testing.assert_array_equal(value, found[name])
 
 
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
+def test_what_is_no_batch_of_images_is_an_error(torch_images: Path) -> None:  # noqa: F811
+    model = load("odd", torch_images)
+    for pixels, message in [
         (images(3, 40, 40), r"not of shape \(3, 40, 40\). For one image, add the axis of a batch"),
         (images(2, 1, 40, 40), r"\(batch, 3, height, width\), not of shape \(2, 1, 40, 40\).*num_channels"),
         (images(2, 40, 40, 3), r"channels are last here.*transpose\(0, 3, 1, 2\)"),
         (images(2, 3, 40, 40).astype("uint8"), "not uint8. An image processor"),
         (None, "not a NoneType"),
-    ],
-)
-def test_what_is_no_batch_of_images_is_an_error(pixels, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        FlaxResNetModel.from_config(ResNetConfig(**BASIC))(pixels)
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model(pixels)
 
 
 def test_fresh_weights_are_drawn_as_in_torch() -> None:
@@ -176,21 +167,20 @@ def test_fresh_weights_are_drawn_as_in_torch() -> None:
         np.testing.assert_allclose(array.std(), 1 / 16 / 3**0.5, rtol=0.15)
 
 
-def test_a_backbone_gives_the_chosen_maps(tmp_path: Path) -> None:
-    config, pixels = ResNetConfig(**BASIC, out_features=["stem", "stage2"]), images(2, 3, 33, 40)
-    model = FlaxResNetBackbone.from_config(config)
-    first, last = model(pixels).feature_maps
-    assert first.shape == (2, 6, 9, 10) and last.shape == (2, 10, 5, 5)
-    assert model.channels == [6, 10] and model.out_indices == [0, 2]
-    assert model.unbind()[0].out_feature_channels == {"stem": 6, "stage1": 6, "stage2": 10}
+def test_a_backbone_gives_the_chosen_maps(torch_images: Path) -> None:  # noqa: F811
+    pixels = arguments("maps", torch_images)["pixel_values"]
+    model = load("maps", torch_images)
+    assert model.channels == [6, 20] and model.out_indices == [0, 2]
+    assert model.unbind()[0].out_feature_channels == {"stem": 6, "stage1": 12, "stage2": 20, "stage3": 24}
     output = model.forward_with_filtered_kwargs(pixels, output_hidden_states=True, output_attentions=True)
-    assert len(output.hidden_states) == 3
-    model.save_pretrained(tmp_path)
-    other = FlaxAutoBackbone.from_pretrained(tmp_path, out_indices=(1,))
+    assert [feature_map.shape for feature_map in output.feature_maps] == [(2, 6, 9, 10), (2, 20, 5, 5)]
+    assert len(output.hidden_states) == 4
+    other = FlaxAutoBackbone.from_pretrained(torch_images / "maps", out_indices=(1,))
     assert type(other) is FlaxResNetBackbone and other.out_features == ["stage1"]
     np.testing.assert_array_equal(other(pixels)[0][0], output.hidden_states[1])
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1])
     assert FlaxResNetBackbone.from_config(config, out_features=["stem"]).out_features == ["stem"]
-    assert config.out_features == ["stem", "stage2"]
+    assert config.out_features == ["stage1"]
 
 
 # Both ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from maquette import (
     TFAutoBackbone,
     TFResNetBackbone,
     TFResNetForImageClassification,
-    TFResNetModel,
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
     TFViTModel,
@@ -127,19 +126,17 @@ def test_one_step_of_training_is_torchs(torch_images: Path) -> None:  # noqa: F8
         np.testing.assert_array_equal(value, found[name])
 
 
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
+def test_what_is_no_batch_of_images_is_an_error(torch_images: Path) -> None:  # noqa: F811
+    model = load("odd", torch_images)
+    for pixels, message in [
         (images(3, 40, 40), r"not of shape \(3, 40, 40\). For one image, add the axis of a batch"),
         (images(2, 1, 40, 40), r"\(batch, 3, height, width\), not of shape \(2, 1, 40, 40\).*num_channels"),
         (images(2, 40, 40, 3), r"channels are last here.*transpose\(0, 3, 1, 2\)"),
         (images(2, 3, 40, 40).astype("uint8"), "not uint8. An image processor"),
         (None, "not a NoneType"),
-    ],
-)
-def test_what_is_no_batch_of_images_is_an_error(pixels, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TFResNetModel(ResNetConfig(**BASIC))(pixels)
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model(pixels)
 
 
 def test_fresh_weights_are_drawn_as_in_torch() -> None:
