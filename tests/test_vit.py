@@ -306,6 +306,8 @@ def test_images_that_do_not_fit_are_errors_that_say_what_would():
         model(images()[0])
     with pytest.raises(ValueError, match=r"12 x 3 .*smaller than one patch of 4 x 4"):
         model(torch.zeros(1, 3, 12, 3), interpolate_pos_encoding=True)
+    with pytest.raises(ValueError, match=r"0 x 12 .*12 x 12"):
+        model(torch.zeros(1, 3, 0, 12))
     with pytest.raises(TypeError, match="interpolate_pos_encodings"):
         model_of(CASES["one class"])(images(), interpolate_pos_encodings=True)
 

@@ -232,8 +232,6 @@ class BackboneMixin:
     def forward_with_filtered_kwargs(self, *args: Any, **kwargs: Any) -> Any:
         """Call the backbone with those of the keywords that it names, whatever other backbones take."""
         model: Any = self
-        called = next(
-            name for name in ("forward", "call", "__call__") if hasattr(type(self), name)
-        )  # torch, Keras, Flax
-        known = inspect.signature(getattr(type(self), called)).parameters
+        kind, names = type(self), ("forward", "call", "__call__")  # what torch, Keras and Flax have one write
+        known = inspect.signature(next(getattr(kind, name) for name in names if hasattr(kind, name))).parameters
         return model(*args, **{name: value for name, value in kwargs.items() if name in known})

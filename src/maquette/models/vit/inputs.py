@@ -26,8 +26,8 @@ def draw_mask(config: ViTConfig) -> "dict[str, np.ndarray[Any, np.dtype[np.bool_
 
 def find_grid(config: ViTConfig, shape: Sizes) -> tuple[int, int]:
     """Tell how many whole patches images of a shape have from top to bottom, and from left to right."""
-    rows, columns = (size // patch if size else None for size, patch in zip(shape[2:], config.patch_shape, strict=True))
-    return rows or config.grid[0], columns or config.grid[1]
+    height, width = _size_of(config, shape)
+    return height // config.patch_shape[0], width // config.patch_shape[1]
 
 
 def check_images(config: ViTConfig, shape: Sizes, *, interpolates: bool) -> None:
@@ -36,13 +36,13 @@ def check_images(config: ViTConfig, shape: Sizes, *, interpolates: bool) -> None
     Raises:
         ValueError: another number of axes or channels, another size, or images that are smaller than a patch.
     """
-    if len(shape) != 4 or (shape[1] or config.num_channels) != config.num_channels:
+    if len(shape) != 4 or shape[1] not in (None, config.num_channels):
         raise ValueError(
             f"pixel_values are of shape {tuple(shape)}, but the model wants (batch, channels, height, width) with "
             f"{config.num_channels} channels (num_channels)."
         )
     image, patch = config.image_shape, config.patch_shape
-    size = tuple(found or own for found, own in zip(shape[2:], image, strict=True))
+    size = _size_of(config, shape)
     found = f"Images are of {size[0]} x {size[1]} pixels (height x width)"
     if not interpolates and size != image:
         raise ValueError(
@@ -89,3 +89,8 @@ def check_stride(config: ViTConfig) -> None:
             f"The loss compares pixels, so patches have to come out as large as they went in: encoder_stride={stride} "
             f"must equal patch_size={config.patch_size}."
         )
+
+
+def _size_of(config: ViTConfig, shape: Sizes) -> tuple[int, int]:
+    height, width = (own if found is None else found for found, own in zip(shape[2:], config.image_shape, strict=True))
+    return height, width
