@@ -60,9 +60,9 @@ def compare(found: Mapping[str, np.ndarray], expected: Mapping[str, Any], *, tol
     """Require the same names, shapes and, within a tolerance, values."""
     assert list(found) == list(expected)
     for name, value in expected.items():
-        wanted = np.asarray(value)
-        assert found[name].shape == wanted.shape, name
-        apart = np.abs(found[name] - wanted).max(initial=0.0)
+        given, wanted = np.asarray(found[name]), np.asarray(value)
+        assert given.shape == wanted.shape, name
+        apart = np.abs(given - wanted).max(initial=0.0)
         assert apart <= tolerance * max(1.0, np.abs(wanted[np.abs(wanted) < 1e30]).max(initial=0.0)), (name, apart)
 
 

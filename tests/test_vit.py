@@ -15,6 +15,7 @@ from torch.nn import functional
 import maquette
 from maquette import AutoModelForImageClassification, ViTConfig, ViTForMaskedImageModeling, ViTModel
 from maquette.errors import CheckpointError, ConfigurationError
+from maquette.modeling.tables import draw_bicubic
 from maquette.models.vit import configuration
 
 TINY = {
@@ -305,8 +306,18 @@ def test_images_that_do_not_fit_are_errors_that_say_what_would():
         model(images()[0])
     with pytest.raises(ValueError, match=r"12 x 3 .*smaller than one patch of 4 x 4"):
         model(torch.zeros(1, 3, 12, 3), interpolate_pos_encoding=True)
+    with pytest.raises(ValueError, match=r"0 x 12 .*12 x 12"):
+        model(torch.zeros(1, 3, 0, 12))
     with pytest.raises(TypeError, match="interpolate_pos_encodings"):
         model_of(CASES["one class"])(images(), interpolate_pos_encodings=True)
+
+
+@pytest.mark.parametrize(("old", "new"), [(14, 24), (14, 37), (24, 14), (3, 1), (1, 4), (2, 5), (9, 9)])
+def test_other_frameworks_stretch_positions_with_the_same_weights(old, new):
+    """What each place counts for each new one is what torch makes of an image that is 1 there and 0 elsewhere."""
+    ones = torch.eye(old, dtype=torch.float64)[None, :, :, None]
+    expected = functional.interpolate(ones, size=(new, 1), mode="bicubic", align_corners=False)[0, :, :, 0].T
+    np.testing.assert_allclose(draw_bicubic(old, new), expected.numpy(), atol=1e-6)
 
 
 # Masked images ---------------------------------------------------------------------------------------------------

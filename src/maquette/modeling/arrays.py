@@ -101,7 +101,8 @@ class ArrayModelMixin(ModelMixin):
         tensors = {name: array for name, array in tensors.items() if name not in self._keys_to_ignore_on_save}
 
         def write_file(names: list[str], path: FilePath) -> None:
-            save_file({name: np.ascontiguousarray(tensors[name]) for name in names}, path, {"format": "pt"})
+            arrays = {name: np.asarray(tensors[name], order="C") for name in names}  # 0 axes stay 0 axes
+            save_file(arrays, path, {"format": "pt"})
 
         return {name: array.nbytes for name, array in tensors.items()}, write_file
 

@@ -138,6 +138,8 @@ class BackboneConfigMixin(PretrainedConfig):
 class BackboneMixin:
     """Makes a model a backbone: put it before `PreTrainedModel`, set `num_features`, and end `forward` in `give_maps`.
 
+    (In Keras, that is `call` of a `TFPreTrainedModel`, in Flax `__call__` of a `FlaxPreTrainedModel`.)
+
         class SketchBackbone(BackboneMixin, PreTrainedModel):
             config_class = SketchConfig  # derives from BackboneConfigMixin
 
@@ -228,7 +230,8 @@ class BackboneMixin:
         return output if chosen._chosen("return_dict", return_dict) else output.to_tuple()
 
     def forward_with_filtered_kwargs(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the backbone with those of the keywords that its `forward` names, whatever other backbones take."""
+        """Call the backbone with those of the keywords that it names, whatever other backbones take."""
         model: Any = self
-        known = inspect.signature(model.forward).parameters
+        kind, names = type(self), ("forward", "call", "__call__")  # what torch, Keras and Flax have one write
+        known = inspect.signature(next(getattr(kind, name) for name in names if hasattr(kind, name))).parameters
         return model(*args, **{name: value for name, value in kwargs.items() if name in known})

@@ -106,14 +106,15 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         Keras calls this too, with what `get_config` gave.
         """
         if isinstance(config, Mapping):
-            return cls(cls._require_config_class().from_dict(config["config"]))
+            fields, further = config["config"], {name: value for name, value in config.items() if name != "config"}
+            return cls(cls._require_config_class().from_dict(fields), **further)
         with _variables_of(dtype):
             return cls(config, **kwargs)
 
     _from_config = from_config
 
     def get_config(self) -> dict[str, Any]:
-        """Give what Keras needs to make the model again."""
+        """Give what Keras needs to make the model again; add further arguments of the constructor by their names."""
         return {"config": self.config.to_dict()}
 
     # Weights ---------------------------------------------------------------------------------------------------

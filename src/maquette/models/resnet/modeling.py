@@ -22,6 +22,7 @@ from maquette.modeling.backbone import BackboneMixin
 from maquette.modeling.losses import compute_classification_loss
 
 from .configuration import ResNetConfig
+from .inputs import check_images, draw_images
 
 Opt = Tensor | None
 Activation = Any  # a function from Tensor to Tensor
@@ -148,8 +149,7 @@ class ResNetPreTrainedModel(PreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        count = 2 * self.config.num_channels * 40 * 40
-        return {"pixel_values": torch.linspace(-2, 2, count).sin().view(2, self.config.num_channels, 40, 40)}
+        return {"pixel_values": torch.from_numpy(draw_images(self.config))}
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
@@ -157,30 +157,12 @@ class ResNetPreTrainedModel(PreTrainedModel):
 
     def _encode(self, pixel_values: Tensor, *, keep_states: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Give the last states `(batch, hidden_sizes[-1], height / 32, width / 32)`, and all if they are to be kept."""
-        self._check(pixel_values)
+        check_images(self.config, pixel_values, kind=Tensor)
         x = arrange(pixel_values)
         x, states = self.encoder(self.embedder(x), keep_states=keep_states)
         if pixel_values.is_contiguous():  # give back what came, whatever the computation was done with
             return x.contiguous(), tuple(state.contiguous() for state in states)
         return x, tuple(states)
-
-    def _check(self, pixel_values: Any) -> None:
-        """Refuse what is no batch of images, with what would make it one."""
-        shape, wanted = tuple(getattr(pixel_values, "shape", ())), self.config.num_channels
-        form = f"pixel_values are floating-point tensors (batch, {wanted}, height, width)"
-        if not isinstance(pixel_values, Tensor):
-            raise ValueError(f"{form}, not a {type(pixel_values).__name__}.")
-        if len(shape) != 4:
-            hint = " For one image, add the axis of a batch: pixel_values[None]." if len(shape) == 3 else ""
-            raise ValueError(f"{form}, not of shape {shape}.{hint}")
-        if shape[1] != wanted:
-            last = shape[-1] == wanted
-            hint = (
-                "The channels are last here: permute(0, 3, 1, 2)." if last else "Other images need other num_channels."
-            )
-            raise ValueError(f"{form}, not of shape {shape}. {hint}")
-        if not pixel_values.is_floating_point():
-            raise ValueError(f"{form}, not {pixel_values.dtype}. An image processor scales and normalises them.")
 
 
 class ResNetModel(ResNetPreTrainedModel):

@@ -22,6 +22,7 @@ from maquette import (
 from maquette.modeling.losses import compute_classification_loss
 
 from .configuration import ViTConfig
+from .inputs import check_images, check_mask, check_stride, draw_images, draw_mask, find_grid, require_token
 
 Opt = Tensor | None
 
@@ -43,8 +44,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: ViTConfig, use_mask_token: bool) -> None:
         super().__init__()
-        self.channels, self.image, self.patch = config.num_channels, config.image_shape, config.patch_shape
-        self.grid = config.grid
+        self.config, self.grid = config, config.grid
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size)) if use_mask_token else None
         self.patch_embeddings = PatchEmbeddings(config)
@@ -53,7 +53,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixels: Tensor, masked: Opt, interpolates: bool) -> Tensor:
-        self._check(pixels, interpolates)
+        check_images(self.config, pixels.shape, interpolates=interpolates)
         patches = self.patch_embeddings(pixels)  # (batch, dim, rows, columns)
         x = patches.flatten(2).transpose(1, 2)  # (batch, patches, dim)
         if masked is not None:
@@ -61,30 +61,10 @@ class Embeddings(nn.Module):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (batch, tokens, dim)
         return self.dropout(x + self._positions(patches.shape[2], patches.shape[3]))
 
-    def _check(self, pixels: Tensor, interpolates: bool) -> None:
-        if pixels.ndim != 4 or pixels.shape[1] != self.channels:
-            raise ValueError(
-                f"pixel_values are of shape {tuple(pixels.shape)}, but the model wants (batch, channels, height, "
-                f"width) with {self.channels} channels (num_channels)."
-            )
-        found = f"Images are of {pixels.shape[2]} x {pixels.shape[3]} pixels (height x width)"
-        if not interpolates and tuple(pixels.shape[2:]) != self.image:
-            raise ValueError(
-                f"{found}, but the model is for {self.image[0]} x {self.image[1]}. Resize them, or pass "
-                "interpolate_pos_encoding=True to stretch the positions over images of another size."
-            )
-        if pixels.shape[2] < self.patch[0] or pixels.shape[3] < self.patch[1]:
-            raise ValueError(f"{found}, smaller than one patch of {self.patch[0]} x {self.patch[1]}. Enlarge them.")
-
     def _mask(self, x: Tensor, masked: Tensor) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError("bool_masked_pos needs a mask token: build ViTModel(config, use_mask_token=True).")
-        if masked.shape != x.shape[:2]:
-            raise ValueError(
-                f"bool_masked_pos is of shape {tuple(masked.shape)}, but these images have (batch, patches) = "
-                f"{tuple(x.shape[:2])}. Give one truth value per patch, row by row."
-            )
-        return torch.where(masked.bool()[..., None], self.mask_token, x)
+        token = require_token(self.mask_token)
+        check_mask(masked.shape, x.shape[:2])
+        return torch.where(masked.bool()[..., None], token, x)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Give a vector for every token; a grid of another size than the learned one is drawn from it, bicubically."""
@@ -227,8 +207,7 @@ class ViTPreTrainedModel(PreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        shape = torch.Size([2, self.config.num_channels, *self.config.image_shape])
-        return {"pixel_values": torch.linspace(-9, 9, shape.numel()).sin().view(shape)}
+        return {"pixel_values": torch.from_numpy(draw_images(self.config))}
 
     def _init_weights(self, module: nn.Module) -> None:
         scale = self.config.initializer_range
@@ -323,19 +302,15 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        rows, columns = self.config.grid
-        return {**super().dummy_inputs, "bool_masked_pos": torch.arange(2 * rows * columns).view(2, -1) % 3 == 0}
+        masks = {name: torch.from_numpy(mask) for name, mask in draw_mask(self.config).items()}
+        return {**super().dummy_inputs, **masks}
 
     def forward(self, pixel_values: Tensor, bool_masked_pos: Opt = None, **options: Any) -> Any:
         """Give `reconstruction`, the image, and with `bool_masked_pos`, `(batch, patches)`, the loss."""
-        patch, stride = self.config.patch_shape, self.config.encoder_stride
-        if bool_masked_pos is not None and patch != (stride, stride):
-            raise ValueError(
-                f"The loss compares pixels, so patches have to come out as large as they went in: encoder_stride="
-                f"{stride} must equal patch_size={self.config.patch_size}."
-            )
+        if bool_masked_pos is not None:
+            check_stride(self.config)
         output = self.vit(pixel_values, bool_masked_pos, **{**options, "return_dict": True})
-        grid = pixel_values.shape[2] // patch[0], pixel_values.shape[3] // patch[1]
+        grid = find_grid(self.config, pixel_values.shape)
         x = output.last_hidden_state[:, 1:].transpose(1, 2).unflatten(2, grid)  # (batch, dim, rows, columns)
         image = self.decoder(x)  # (batch, channels, height, width)
         loss = None if bool_masked_pos is None else _compare(image, pixel_values, bool_masked_pos.reshape(-1, 1, *grid))
