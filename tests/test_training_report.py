@@ -17,7 +17,9 @@ import pytest
 import torch
 from headless_page import CHROMIUM, Element, act, open_page, read_elements
 from torch import nn
+from training_models import Net, make_rows
 
+from maquette import Trainer, TrainerCallback
 from maquette.training import report as report_module
 from maquette.training.arguments import TrainingArguments
 from maquette.training.curves import read_charts, thin
@@ -572,3 +574,48 @@ def test_a_report_that_cannot_be_written_stops_nothing(
         callback.on_train_end(args, state, None)
     [record] = caplog.records
     assert "could not be written" in record.message and "report.html" in record.message
+
+
+# Written by the trainer -----------------------------------------------------------------------------------------------
+
+
+def make_trainer(folder: Path, rows: list[dict[str, Any]], **options: Any) -> Trainer:
+    args = TrainingArguments(folder, **{"logging_steps": 2, "num_train_epochs": 2, "save_strategy": "no", **options})
+    return Trainer(Net(), args, train_dataset=rows, eval_dataset=rows[:8])
+
+
+@browser
+def test_the_trainer_leaves_a_page_with_every_entry_of_its_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make_trainer(tmp_path / "out", make_rows(40), eval_strategy="epoch", learning_rate=0.02)
+    trainer.train()
+    opened = open_page(tmp_path / "out" / "report.html")
+    assert opened.console == []
+    history = trainer.state.log_history
+    drawn = {name: [len(curve) for curve in curves(chart)] for name, chart in charts(opened.page).items()}
+    counts = [sum(name in entry for entry in history) for name in ("loss", "eval_loss", "learning_rate", "grad_norm")]
+    assert counts == [5, 2, 5, 5]
+    assert drawn["Loss"] == counts[:2]
+    assert (drawn["Learning rate"], drawn["Gradient norm"], drawn["Throughput"]) == ([5], [5], [5])
+    assert opened.page.one("h1").text == "Net"
+    chosen = [row[0] for row in cells(section(opened.page, "arguments").all("table")[0])[1:]]
+    assert set(chosen) == {
+        "output_dir", "logging_steps", "num_train_epochs", "save_strategy", "eval_strategy", "learning_rate"
+    }  # fmt: skip
+    shown = capsys.readouterr().err  # no terminal here: a line for every entry
+    assert len([line for line in shown.splitlines() if line.startswith("step ")]) == len(history)
+
+
+def test_a_run_that_fails_leaves_its_report_too(tmp_path: Path) -> None:
+    class Failing(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                raise RuntimeError("the power went out")
+
+    trainer = make_trainer(tmp_path / "out", make_rows(40), disable_tqdm=True)
+    trainer.add_callback(Failing())
+    with pytest.raises(RuntimeError, match="the power went out"):
+        trainer.train()
+    page = read_elements((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "cut short at step 3 of 10" in page.one(cls="note").text
