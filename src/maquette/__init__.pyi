@@ -135,6 +135,18 @@ from maquette.models.wav2vec2.modeling import Wav2Vec2ForSequenceClassification 
 from maquette.models.wav2vec2.modeling import Wav2Vec2ForXVector as Wav2Vec2ForXVector
 from maquette.models.wav2vec2.modeling import Wav2Vec2Model as Wav2Vec2Model
 from maquette.models.wav2vec2.modeling import Wav2Vec2PreTrainedModel as Wav2Vec2PreTrainedModel
+from maquette.models.wav2vec2.modeling_flax import FlaxWav2Vec2ForCTC as FlaxWav2Vec2ForCTC
+from maquette.models.wav2vec2.modeling_flax import (
+    FlaxWav2Vec2ForSequenceClassification as FlaxWav2Vec2ForSequenceClassification,
+)
+from maquette.models.wav2vec2.modeling_flax import FlaxWav2Vec2Model as FlaxWav2Vec2Model
+from maquette.models.wav2vec2.modeling_flax import FlaxWav2Vec2PreTrainedModel as FlaxWav2Vec2PreTrainedModel
+from maquette.models.wav2vec2.modeling_tf import TFWav2Vec2ForCTC as TFWav2Vec2ForCTC
+from maquette.models.wav2vec2.modeling_tf import (
+    TFWav2Vec2ForSequenceClassification as TFWav2Vec2ForSequenceClassification,
+)
+from maquette.models.wav2vec2.modeling_tf import TFWav2Vec2Model as TFWav2Vec2Model
+from maquette.models.wav2vec2.modeling_tf import TFWav2Vec2PreTrainedModel as TFWav2Vec2PreTrainedModel
 from maquette.models.wav2vec2.pretraining import Wav2Vec2ForPreTraining as Wav2Vec2ForPreTraining
 from maquette.models.wav2vec2.pretraining import Wav2Vec2ForPreTrainingOutput as Wav2Vec2ForPreTrainingOutput
 from maquette.models.wav2vec2.processing import Wav2Vec2Processor as Wav2Vec2Processor

@@ -94,3 +94,32 @@ def compute_cross_entropy(logits: Any, labels: Any) -> Any:
     chosen = ops.take_along_axis(ops.log_softmax(logits), ops.where(counted, labels, 0)[:, None], axis=1)[:, 0]
     counted = ops.cast(counted, chosen.dtype)
     return -ops.sum(chosen * counted) / ops.sum(counted)
+
+
+def compute_ctc_loss(
+    logits: Any, labels: Any, frames: Any, *, blank: int, reduction: str = "mean", zero_infinity: bool = False
+) -> Any:
+    """Give the loss of writing labels at any frames, with blanks between (Graves et al. 2006), as torch counts it.
+
+    Args:
+        logits: `(batch, frames, classes)`.
+        labels: `(batch, length)`, whole numbers; those below 0, and blanks, are left out.
+        frames: `(batch,)`, how many frames of each row are real.
+        blank: the class that writes nothing.
+        reduction: "sum"; "mean" of each row's loss per label; "none" for one loss a row, `(batch,)`.
+        zero_infinity: rows with too few frames for their labels have a loss of 0 instead of infinity.
+    """
+    labels, places = ops.cast(labels, "int32"), ops.arange(ops.shape(labels)[1])
+    written = ops.logical_and(labels >= 0, ops.not_equal(labels, blank))
+    order = ops.argsort(ops.where(written, places, places + ops.shape(labels)[1]), axis=1)
+    labels, counts = ops.take_along_axis(labels, order, axis=1), ops.sum(ops.cast(written, "int32"), axis=1)
+    labels = ops.where(places < counts[:, None], labels, blank)  # what is written comes first
+    repeats = ops.logical_and(ops.equal(labels[:, 1:], labels[:, :-1]), places[1:] < counts[:, None])
+    enough = frames >= counts + ops.sum(ops.cast(repeats, "int32"), axis=1)  # equal neighbours need a blank between
+    lengths = ops.where(enough, counts, 0), ops.maximum(frames, 1)
+    losses = ops.ctc_loss(labels, ops.cast(logits, "float32"), *lengths, mask_index=blank)
+    losses = ops.where(ops.logical_and(enough, frames > 0), losses, 0.0)
+    losses = losses if zero_infinity else ops.where(enough, losses, float("inf"))
+    if reduction == "mean":
+        losses = losses / ops.cast(ops.maximum(counts, 1), losses.dtype)
+    return {"none": lambda x: x, "sum": ops.sum, "mean": ops.mean}[reduction](losses)

@@ -16,6 +16,7 @@ from maquette import ACT2FN
 from maquette.modeling.packing import Layout, attention, is_traced
 
 from .configuration import Wav2Vec2Config
+from .frames import shrink_adapted
 
 PIECE = 64  # frames that the convolutions compute at a time on a CPU
 
@@ -330,9 +331,3 @@ class Adapter(nn.Module):
                 mask = None if lengths is None else torch.arange(x.shape[1], device=x.device) < lengths[:, None]
                 x = x if mask is None else x.masked_fill(~mask[..., None], 0)  # as if the clip were alone
         return x, Layout((x.shape[0], x.shape[1]), mask)
-
-
-def shrink_adapted(length: Any, config: Wav2Vec2Config) -> Any:
-    """Give how many frames one layer of the adapter makes of some; a number or a tensor."""
-    length = (length + 2 - config.adapter_kernel_size) // config.adapter_stride + 1
-    return length.clamp(min=0) if isinstance(length, Tensor) else max(length, 0)

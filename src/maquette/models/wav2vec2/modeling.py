@@ -29,7 +29,18 @@ from maquette.modeling.losses import compute_classification_loss, compute_token_
 from maquette.modeling.packing import Layout, is_traced, lay_out
 
 from .configuration import Wav2Vec2Config
-from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv, shrink_adapted
+from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv
+from .frames import (
+    check_blank,
+    check_clips,
+    check_hidden,
+    check_letters,
+    check_waves,
+    count_frames,
+    hides_frames,
+    make_waves,
+    refuse_adapter,
+)
 from .masking import compute_mask_indices
 
 Opt = Tensor | None
@@ -87,18 +98,12 @@ class Wav2Vec2PreTrainedModel(PreTrainedModel):
 
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
-        samples = self.config.receptive_field + 19 * self.config.inputs_to_logits_ratio  # 20 frames
-        return {"input_values": (torch.arange(2 * samples) * 0.37).sin().view(2, samples)}
+        return {"input_values": torch.from_numpy(make_waves(self.config))}
 
     def _get_feat_extract_output_lengths(self, input_lengths: Any, add_adapter: bool | None = None) -> Any:
         """Give how many frames come out for some samples, a number or a tensor."""
-        config = self.config
-        lengths = (input_lengths - config.receptive_field) // config.inputs_to_logits_ratio + 1
-        lengths = lengths.clamp(min=0) if isinstance(lengths, Tensor) else max(lengths, 0)
-        adapted = config.add_adapter if add_adapter is None else add_adapter
-        for _ in range(config.num_adapter_layers if adapted else 0):
-            lengths = shrink_adapted(lengths, config)
-        return lengths
+        adapted = self.config.add_adapter if add_adapter is None else add_adapter
+        return count_frames(input_lengths, self.config, adapted=adapted)
 
     def _encode(self, input_values: Tensor, attention_mask: Opt, options: dict[str, Any]) -> Any:
         """Run the base model for a head; where the head mixes layers, `last_hidden_state` is the mixture."""
@@ -120,7 +125,7 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         super().__init__(config)
         self.feature_extractor = FeatureEncoder(config)
         self.feature_projection = FeatureProjection(config)
-        if config.mask_time_prob > 0 or config.mask_feature_prob > 0:
+        if hides_frames(config):
             self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size).uniform_())
         self.encoder = Encoder(config)
         self.adapter = Adapter(config, config.output_hidden_size or config.hidden_size) if config.add_adapter else None
@@ -150,8 +155,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
             ValueError: another shape, a clip too short to make a frame, or one that has padding inside.
         """
         waves, samples = self._align(input_values, attention_mask)
-        frames = self._get_feat_extract_output_lengths(waves.shape[1], False)
-        mask = None if samples is None else self._get_feat_extract_output_lengths(samples, False)[:, None]
+        frames = count_frames(waves.shape[1], self.config)
+        mask = None if samples is None else count_frames(samples, self.config)[:, None]
         mask = None if mask is None else torch.arange(frames, device=waves.device) < mask  # (batch, frames)
         keep_weights = self._chosen("output_attentions", output_attentions)
         explicit = self.config.attn_implementation == "eager"
@@ -173,23 +178,15 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
 
     def _align(self, waves: Tensor, mask: Opt) -> tuple[Tensor, Opt]:
         """Have every clip begin at the first sample of its row; give the samples, and how many each clip has."""
-        least, shape = self.config.receptive_field, tuple(waves.shape)
-        if waves.ndim != 2 or not waves.is_floating_point():
-            raise ValueError(f"input_values are floating-point (batch, samples), not {waves.dtype} {shape}.")
-        if shape[1] < least:
-            raise ValueError(f"input_values have {shape[1]} samples; a frame takes {least}. Pad, or drop such clips.")
+        shape = tuple(waves.shape)
+        check_waves(shape, waves.dtype, self.config, mask=None if mask is None else tuple(mask.shape))
         if mask is None:
             return waves, None
-        if tuple(mask.shape) != shape:
-            raise ValueError(f"attention_mask has the shape {tuple(mask.shape)}, but input_values have {shape}.")
         mask = mask.bool()
         counts, starts = mask.sum(1), mask.int().argmax(1)
         if not is_traced(mask):
-            if short := ((counts > 0) & (counts < least)).nonzero()[:, 0].tolist():
-                count = int(counts[short[0]])
-                raise ValueError(f"Row {short[0]} has {count} real samples; a frame takes {least}. Drop such clips.")
-            if torch.any(mask[:, 0].int() + (mask[:, 1:] & ~mask[:, :-1]).sum(1) > 1):
-                raise ValueError("attention_mask has zeros inside a clip; padding is before or after it.")
+            runs = mask[:, 0].int() + (mask[:, 1:] & ~mask[:, :-1]).sum(1)
+            check_clips(counts.tolist(), runs.tolist(), self.config)
             if not starts.any():
                 return waves, counts
         places = (torch.arange(shape[1], device=waves.device) + starts[:, None]) % shape[1]
@@ -200,10 +197,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         config = self.config
         if not config.apply_spec_augment:
             return x
-        if mask is not None and not hasattr(self, "masked_spec_embed"):
-            raise ValueError(
-                "mask_time_indices need a model made with mask_time_prob > 0: nothing can hide frames here."
-            )
+        if mask is not None:
+            check_hidden(tuple(mask.shape), layout.shape, config)
         if mask is None and self.training and config.mask_time_prob > 0:
             spans: dict[str, Any] = {"mask_length": config.mask_time_length, "min_masks": config.mask_time_min_masks}
             real: dict[str, Any] = {"attention_mask": layout.mask, "device": x.device}
@@ -218,11 +213,6 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         return x
 
 
-def refuse_adapter(model: PreTrainedModel) -> None:
-    if model.config.add_adapter:
-        raise ConfigurationError(f"{type(model).__name__} reads every frame: it needs add_adapter=False.")
-
-
 def _equal_shares(config: Wav2Vec2Config) -> nn.Parameter | None:
     """Make the weights by which a head mixes layers, where it does."""
     count = config.num_hidden_layers + 1
@@ -234,13 +224,11 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
-        size, blank = config.vocab_size, config.pad_token_id
-        if size is None or blank is None or not 0 <= blank < size:
-            raise ConfigurationError(f"CTC needs a blank in its vocabulary: vocab_size={size}, pad_token_id={blank}.")
+        check_blank(config)
         self.wav2vec2 = Wav2Vec2Model(config)
         self.dropout = nn.Dropout(config.final_dropout)
         width = config.output_hidden_size if config.add_adapter else config.hidden_size
-        self.lm_head = nn.Linear(width or config.hidden_size, size)
+        self.lm_head = nn.Linear(width or config.hidden_size, config.vocab_size)
         self.target_lang: str | None = None
 
     def forward(self, input_values: Tensor, attention_mask: Opt = None, *, labels: Opt = None, **options: Any) -> Any:
@@ -251,11 +239,8 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         return self._hand_out(CausalLMOutput, output, options, loss, logits)
 
     def _compute_loss(self, logits: Tensor, labels: Tensor, mask: Opt) -> Tensor:
-        size, blank = logits.shape[-1], self.config.pad_token_id
-        if labels.ndim != 2 or len(labels) != len(logits):
-            raise ValueError(f"labels are (batch, length), for {len(logits)} clips, not {tuple(labels.shape)}.")
-        if not is_traced(labels) and torch.any((labels >= size) | (labels < 0) & (labels != -100)):
-            raise ValueError(f"labels are from 0 to {size - 1}, or -100: {labels.min()} to {labels.max()} were given.")
+        blank, known = self.config.pad_token_id, [] if is_traced(labels) else labels[labels != -100].tolist()
+        check_letters(tuple(labels.shape), len(logits), known, self.config)
         written = (labels >= 0) & (labels != blank)
         frames = torch.full((len(logits),), logits.shape[1]) if mask is None else mask.sum(1)
         return ctc_loss(

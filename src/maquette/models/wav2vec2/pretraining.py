@@ -9,7 +9,8 @@ from torch.nn.functional import cosine_similarity, cross_entropy, gumbel_softmax
 from maquette import ModelOutput
 
 from .configuration import Wav2Vec2Config
-from .modeling import Opt, Wav2Vec2Model, Wav2Vec2PreTrainedModel, refuse_adapter
+from .frames import refuse_adapter
+from .modeling import Opt, Wav2Vec2Model, Wav2Vec2PreTrainedModel
 
 # Quantiser -------------------------------------------------------------------------------------------------------
 
