@@ -114,11 +114,16 @@ def check_letters(shape: Sizes, rows: int | None, values: Iterable[int], config:
         raise ValueError(f"labels are from 0 to {size - 1}, or -100: {min(found)} to {max(found)} were given.")
 
 
-def check_blank(config: Wav2Vec2Config) -> None:
-    """Refuse a configuration whose vocabulary has no blank, which CTC needs."""
+def count_letters(config: Wav2Vec2Config) -> int:
+    """Give the size of the vocabulary, in which CTC needs a blank.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     size, blank = config.vocab_size, config.pad_token_id
     if size is None or blank is None or not 0 <= blank < size:
         raise ConfigurationError(f"CTC needs a blank in its vocabulary: vocab_size={size}, pad_token_id={blank}.")
+    return size
 
 
 def refuse_adapter(model: Any) -> None:

@@ -31,12 +31,12 @@ from maquette.modeling.packing import Layout, is_traced, lay_out
 from .configuration import Wav2Vec2Config
 from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv
 from .frames import (
-    check_blank,
     check_clips,
     check_hidden,
     check_letters,
     check_waves,
     count_frames,
+    count_letters,
     hides_frames,
     make_waves,
     refuse_adapter,
@@ -224,11 +224,11 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
-        check_blank(config)
+        letters = count_letters(config)
         self.wav2vec2 = Wav2Vec2Model(config)
         self.dropout = nn.Dropout(config.final_dropout)
         width = config.output_hidden_size if config.add_adapter else config.hidden_size
-        self.lm_head = nn.Linear(width or config.hidden_size, config.vocab_size)
+        self.lm_head = nn.Linear(width or config.hidden_size, letters)
         self.target_lang: str | None = None
 
     def forward(self, input_values: Tensor, attention_mask: Opt = None, *, labels: Opt = None, **options: Any) -> Any:

@@ -18,12 +18,12 @@ from maquette.modeling.tf_losses import compute_classification_loss, compute_ctc
 from .configuration import Wav2Vec2Config
 from .encoder_tf import Adapter, Encoder, FeatureEncoder, FeatureProjection, linear
 from .frames import (
-    check_blank,
     check_clips,
     check_hidden,
     check_letters,
     check_waves,
     count_frames,
+    count_letters,
     hides_frames,
     make_waves,
     place_spans,
@@ -39,6 +39,7 @@ class TFWav2Vec2PreTrainedModel(TFPreTrainedModel):
     whole rows, does what pads a row change the clip's own frames.
     """
 
+    config: Wav2Vec2Config
     config_class = Wav2Vec2Config
     base_model_prefix = "wav2vec2"
     main_input_name = "input_values"
@@ -172,10 +173,10 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__(config)
-        check_blank(config)
+        letters = count_letters(config)
         self.wav2vec2 = TFWav2Vec2Model(config)
         self.dropout = Dropout(config.final_dropout)
-        self.lm_head = linear(config, config.vocab_size or 0)
+        self.lm_head = linear(config, letters)
 
     def call(self, input_values: Any, attention_mask: Any = None, *, labels: Any = None, **options: Any) -> Any:
         """Give logits `(batch, frames, vocab_size)`; `labels` are `(batch, length)`, of which -100 is left out."""
@@ -189,7 +190,7 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
         config, values = self.config, look_at(labels)
         known = [] if values is None else values[values != -100].tolist()
         check_letters(tuple(labels.shape), logits.shape[0], known, config)
-        options = {"reduction": config.ctc_loss_reduction, "zero_infinity": config.ctc_zero_infinity}
+        options: dict[str, Any] = {"reduction": config.ctc_loss_reduction, "zero_infinity": config.ctc_zero_infinity}
         return compute_ctc_loss(logits, labels, counts, blank=config.pad_token_id or 0, **options)
 
 
