@@ -183,10 +183,10 @@ class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
         output = self._encode(input_values, attention_mask, options)
         logits = self.lm_head(self.dropout(output.last_hidden_state))
         counts, real = self._locate(attention_mask, logits, adapted=self.config.add_adapter)
-        loss = None if labels is None else self._compute_loss(logits, labels, counts)
+        loss = None if labels is None else self._compare(logits, labels, counts)
         return self._hand_out(CausalLMOutput, output, options, loss, fill_padding(logits, real))
 
-    def _compute_loss(self, logits: Any, labels: Any, counts: Any) -> Any:
+    def _compare(self, logits: Any, labels: Any, counts: Any) -> Any:
         config, values = self.config, look_at(labels)
         known = [] if values is None else values[values != -100].tolist()
         check_letters(tuple(labels.shape), logits.shape[0], known, config)

@@ -1,17 +1,18 @@
-"""What torch makes of Wav2Vec2: folders of models, and what they give; run in a process of its own.
+"""The torch half of the comparisons of Wav2Vec2 between frameworks; run as a script in a process of its own.
 
-    python reference_speech.py FOLDER
+python torch_side_speech.py FOLDER    # a save of every case, what each gives for every mask, and after a step
 
-Tests of other frameworks import `CASES` and the like from here, and run it as that process; torch is imported there
-alone.
+Tests import from here what they compare; torch is imported in the script alone.
 """
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from frameworks import compare, flatten
 
 LENGTHS, SAMPLES, FRAMES, SPAN_CASES = (600, 431, 150, 190, 299), 600, 29, 6
 TINY = {
@@ -55,6 +56,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**STABLE, "num_labels": 3, "use_weighted_layer_sum": True, "problem_type": "multi_label_classification"},
     ),
 }
+HOW = {"plain": {}, "kept": {"output_hidden_states": True, "output_attentions": True}}
 MASKS = ("none", "right", "left", "middle")
 
 
@@ -102,20 +104,22 @@ def make_draws(number: int) -> dict[str, Any]:
     }
 
 
-def flatten(output: Any) -> dict[str, Any]:
-    """Name every tensor of an output."""
-    found = {}
-    for name, value in output.items():
-        found |= {f"{name}.{n}": x for n, x in enumerate(value)} if isinstance(value, tuple) else {name: value}
-    return found
-
-
 def make_reference(folder: Path) -> Path:
     """Run this file in a process of its own, and give the folder that it filled."""
     command = [sys.executable, __file__, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def compare_all(found: Mapping[str, Any], results: Mapping[str, Any], start: str, *, tolerance: float = 1e-5) -> None:
+    """Compare named arrays with those results whose names begin so; infinite is infinite."""
+    wanted = {name.removeprefix(start): value for name, value in results.items() if name.startswith(start)}
+    assert found.keys() == wanted.keys() and wanted
+    for name, value in wanted.items():
+        assert (np.isposinf(found[name]) == np.isposinf(value)).all(), name
+    finite = ({n: np.where(np.isposinf(values[n]), 0, values[n]) for n in wanted} for values in (found, wanted))
+    compare(*finite, tolerance=tolerance)
 
 
 def main(folder: Path) -> None:
@@ -133,14 +137,14 @@ def main(folder: Path) -> None:
         model.save_pretrained(folder / case)
         for side in MASKS:
             given = {k: torch.from_numpy(v) for k, v in call_inputs(case, side, inputs).items()}
-            plain = model(**given)
-            rich = model(**given, output_hidden_states=True, output_attentions=True)
-            for key, value in {**flatten(rich), **{f"plain.{k}": v for k, v in plain.items()}}.items():
-                results[f"{case}/{side}/{key}"] = value.detach().numpy()
+            for how, kept in HOW.items():
+                with torch.no_grad():
+                    found = flatten(model(**given, **kept))
+                results |= {f"{case}/{side}/{how}/{key}": value for key, value in found.items()}
         add_training(model, case, folder, inputs, results)
     model = modeling.Wav2Vec2Model.from_pretrained(folder / "base", apply_spec_augment=True)
     hidden = model(torch.from_numpy(inputs["waves"]), mask_time_indices=torch.from_numpy(inputs["hidden"]))
-    results["hidden"] = hidden.last_hidden_state.detach().numpy()
+    results["hidden/last_hidden_state"] = hidden.last_hidden_state.detach().numpy()
     np.savez(folder / "results.npz", **results, **dict(draw_spans()))
 
 
