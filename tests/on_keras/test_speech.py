@@ -38,6 +38,9 @@ from maquette.modeling.tf_losses import compute_ctc_loss
 from maquette.models.wav2vec2.frames import place_spans
 
 INPUTS = make_inputs()
+# JAX compiles every operation for every size: there, some configurations stand for all.
+SOME = list(CASES) if keras.backend.backend() == "tensorflow" else ["base", "base adapter", "ctc stable", "class mixed"]
+HEADS = [case for case in SOME if not case.startswith("base") and case != "ctc blank"]  # whose loss is one number
 
 
 def tiny(**fields):
@@ -56,7 +59,7 @@ def load(case, folder, **options):
     return getattr(maquette, f"TF{CASES[case][0]}").from_pretrained(folder / case, **options)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SOME)
 def test_equals_torch_with_padding_anywhere(case, reference, tmp_path):
     folder, results = reference
     model, info = load(case, folder, strict=True, output_loading_info=True)
@@ -69,7 +72,7 @@ def test_equals_torch_with_padding_anywhere(case, reference, tmp_path):
     assert (tmp_path / "model.safetensors").read_bytes() == (folder / case / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("case", ["base adapter", "ctc", "class mixed"])
+@pytest.mark.parametrize("case", ["base adapter", "ctc stable", "class mixed"])
 def test_compiled_equals_torch(case, reference):
     """`predict` compiles: there, nothing can be looked at, and every row is aligned."""
     folder, results = reference
@@ -82,7 +85,7 @@ def test_compiled_equals_torch(case, reference):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # nothing is hidden, so that is not learnt
-@pytest.mark.parametrize("case", [case for case in CASES if "base" not in case and "blank" not in case])
+@pytest.mark.parametrize("case", HEADS)
 def test_a_step_of_training_leads_where_it_leads_in_torch(case, reference):
     """The loss has the right gradient at every weight, compiled."""
     folder, results = reference
