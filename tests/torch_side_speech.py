@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from frameworks import compare, flatten
+from safetensors.numpy import save_file
 
 LENGTHS, SAMPLES, FRAMES, SPAN_CASES = (600, 431, 150, 190, 299), 600, 29, 6
 TINY = {
@@ -56,6 +57,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**STABLE, "num_labels": 3, "use_weighted_layer_sum": True, "problem_type": "multi_label_classification"},
     ),
 }
+ADAPTERS = {"deu": 13, "fra": 17}  # languages, and how many letters they have
 HOW = {"plain": {}, "kept": {"output_hidden_states": True, "output_attentions": True}}
 MASKS = ("none", "right", "left", "middle")
 
@@ -145,6 +147,16 @@ def main(folder: Path) -> None:
     model = modeling.Wav2Vec2Model.from_pretrained(folder / "base", apply_spec_augment=True)
     hidden = model(torch.from_numpy(inputs["waves"]), mask_time_indices=torch.from_numpy(inputs["hidden"]))
     results["hidden/last_hidden_state"] = hidden.last_hidden_state.detach().numpy()
+    languages = folder / "ctc languages"
+    draw = np.random.default_rng(3)
+    model = modeling.Wav2Vec2ForCTC.from_pretrained(languages)
+    for language, size in ADAPTERS.items():
+        shapes = {n: tuple(p.shape) for n, p in model.state_dict().items() if ".adapter_layer." in n}
+        shapes |= {"lm_head.weight": (size, TINY["hidden_size"]), "lm_head.bias": (size,)}
+        weights = {name: draw.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+        save_file(weights, languages / f"adapter.{language}.safetensors")
+        speaks = modeling.Wav2Vec2ForCTC.from_pretrained(languages, target_lang=language)
+        results[f"{language}/logits"] = speaks(torch.from_numpy(inputs["waves"])).logits.detach().numpy()
     np.savez(folder / "results.npz", **results, **dict(draw_spans()))
 
 

@@ -11,6 +11,7 @@ import pytest
 from frameworks import flatten
 from safetensors.numpy import load_file, save_file
 from torch_side_speech import (
+    ADAPTERS,
     CALM,
     CASES,
     FRAMES,
@@ -28,7 +29,7 @@ from torch_side_speech import (
 
 import maquette
 from maquette import FlaxWav2Vec2ForCTC, FlaxWav2Vec2ForSequenceClassification, FlaxWav2Vec2Model, Wav2Vec2Config
-from maquette.errors import ConfigurationError
+from maquette.errors import ConfigurationError, MissingFileError
 from maquette.models.wav2vec2.frames import place_spans
 
 INPUTS = make_inputs()
@@ -241,6 +242,21 @@ def test_the_older_spelling_of_the_weight_norm_loads(reference, tmp_path):
     model, info = FlaxWav2Vec2Model.from_pretrained(tmp_path, output_loading_info=True)
     assert info["missing_keys"] == ["masked_spec_embed"] and not info["unexpected_keys"]
     compare_all(flatten(model(INPUTS["waves"])), results, "base/none/plain/")
+
+
+def test_it_writes_other_languages(reference):
+    folder, results = reference
+    for language in ADAPTERS:
+        model = load("ctc languages", folder, target_lang=language)
+        compare_all({"logits": np.asarray(model(INPUTS["waves"]).logits)}, results, f"{language}/")
+    for language in ("deu", "fra"):
+        model = model.load_adapter(language)
+        assert model.config.vocab_size == model.wav2vec2.config.vocab_size == ADAPTERS[language]
+        compare_all({"logits": np.asarray(model(INPUTS["waves"]).logits)}, results, f"{language}/")
+    with pytest.raises(MissingFileError, match=r"adapter\.eng\.safetensors"):
+        model.load_adapter("eng")
+    with pytest.raises(ConfigurationError, match="adapter_attn_dim; it is None"):
+        load("ctc", folder, target_lang="fra")
 
 
 def test_fresh_weights_are_as_in_the_paper():

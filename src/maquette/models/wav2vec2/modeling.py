@@ -16,15 +16,13 @@ from torch.nn.functional import conv1d, cross_entropy, ctc_loss, normalize, one_
 
 from maquette import (
     CausalLMOutput,
-    CheckpointError,
-    ConfigurationError,
     PreTrainedModel,
     SequenceClassifierOutput,
     TokenClassifierOutput,
     Wav2Vec2BaseModelOutput,
     XVectorOutput,
 )
-from maquette.files import open_source, require
+from maquette.files import open_source
 from maquette.modeling.losses import compute_classification_loss, compute_token_loss
 from maquette.modeling.packing import Layout, is_traced, lay_out
 
@@ -41,6 +39,7 @@ from .frames import (
     make_waves,
     refuse_adapter,
 )
+from .languages import check_adapter, find_adapter
 from .masking import compute_mask_indices
 
 Opt = Tensor | None
@@ -278,15 +277,9 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             self._take_adapter(source, target_lang)
 
     def _take_adapter(self, source: Any, language: str) -> None:
-        if self.config.adapter_attn_dim is None:
-            raise ConfigurationError(f"The adapter {language!r} needs a model with adapter_attn_dim; it is None.")
-        weights = load_file(require(source, f"adapter.{language}.safetensors"))
-        wanted = {name for name in self.state_dict() if ".adapter_layer." in name or name.startswith("lm_head.")}
-        if wrong := sorted(wanted ^ weights.keys()):
-            raise CheckpointError(
-                f"adapter.{language}.safetensors of {source.label!r} does not fit: {', '.join(wrong[:5])} "
-                f"{'are' if len(wrong) > 1 else 'is'} in the file or in the model only ({len(wrong)} in all)."
-            )
+        path = find_adapter(source, language, self.config)
+        weights = load_file(path)
+        check_adapter(weights, self.state_dict(), name=path.name, label=source.label)
         size, old = len(weights["lm_head.weight"]), self.lm_head
         if size != old.out_features:
             self.lm_head = nn.Linear(old.in_features, size, device=self.device, dtype=self.dtype).train(self.training)

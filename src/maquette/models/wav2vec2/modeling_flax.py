@@ -29,6 +29,7 @@ from .frames import (
     place_spans,
     refuse_adapter,
 )
+from .languages import LanguageMixin
 
 
 class FlaxWav2Vec2PreTrainedModel(FlaxPreTrainedModel):
@@ -153,7 +154,7 @@ class FlaxWav2Vec2Model(FlaxWav2Vec2PreTrainedModel):
         return hidden
 
 
-class FlaxWav2Vec2ForCTC(FlaxWav2Vec2PreTrainedModel):
+class FlaxWav2Vec2ForCTC(LanguageMixin, FlaxWav2Vec2PreTrainedModel):
     """Writes down what was said (Graves et al. 2006)."""
 
     def setup(self) -> None:

@@ -29,6 +29,7 @@ from .frames import (
     place_spans,
     refuse_adapter,
 )
+from .languages import LanguageMixin
 
 
 class TFWav2Vec2PreTrainedModel(TFPreTrainedModel):
@@ -168,7 +169,7 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         return place_spans(ops, draws, chance, ops.cast(lengths, draws.dtype), **spans)
 
 
-class TFWav2Vec2ForCTC(TFWav2Vec2PreTrainedModel):
+class TFWav2Vec2ForCTC(LanguageMixin, TFWav2Vec2PreTrainedModel):
     """Writes down what was said (Graves et al. 2006)."""
 
     def __init__(self, config: Wav2Vec2Config) -> None:
