@@ -1,6 +1,7 @@
 """Adapters of languages (Pratap et al. 2023): small files beside a checkpoint; a loaded model takes one for another."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
@@ -45,16 +46,16 @@ class LanguageMixin:
             return self._with_language(source, target_lang)
 
     def _with_language(self: Any, source: Any, language: str) -> Any:
-        path = find_adapter(source, language, self.config)
-        weights = load_file(path)
-        check_adapter(weights, map(torch_name, self._variables()), name=path.name, label=source.label)
+        file = find_adapter(source, language, self.config)
+        weights = load_file(file)
+        check_adapter(weights, map(torch_name, self._variables()), name=file.name, label=source.label)
         size = len(weights["lm_head.weight"])
         model = self if size == self.config.vocab_size else self.resize_token_embeddings(size)
-        paths = {path: torch_name(path) for path in model._variables()}
-        return model._with_arrays({p: from_torch(p, weights[name]) for p, name in paths.items() if name in weights})
+        names = {path: torch_name(path) for path in model._variables()}
+        return model._with_arrays({p: from_torch(p, weights[name]) for p, name in names.items() if name in weights})
 
 
-def find_adapter(source: Any, language: str, config: Wav2Vec2Config) -> Any:
+def find_adapter(source: Any, language: str, config: Wav2Vec2Config) -> Path:
     """Give the path of a language's file.
 
     Raises:

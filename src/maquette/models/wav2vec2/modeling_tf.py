@@ -117,12 +117,11 @@ class TFWav2Vec2Model(TFWav2Vec2PreTrainedModel):
         x, features = self.feature_projection(features)  # (batch, frames, width), (batch, frames, channels)
         x = self._hide(x, counts, mask_time_indices, training)
         x, states, weights = self.encoder(x, real)
+        keep_states = self._chosen("output_hidden_states", output_hidden_states)
         output = Wav2Vec2BaseModelOutput(
             last_hidden_state=fill_padding(x, real) if self.adapter is None else self.adapter(x, real),
             extract_features=fill_padding(features, real),
-            hidden_states=tuple(fill_padding(state, real) for state in states)
-            if self._chosen("output_hidden_states", output_hidden_states)
-            else None,
+            hidden_states=tuple(fill_padding(state, real) for state in states) if keep_states else None,
             attentions=tuple(weights) if self._chosen("output_attentions", output_attentions) else None,
         )
         return output if self._chosen("return_dict", return_dict) else output.to_tuple()
