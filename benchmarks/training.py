@@ -1,6 +1,6 @@
 """Fine-tuning a DistilBERT on texts of different lengths: our Trainer and the peer's, each in a process of its own.
 
-    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/training.py [--rounds 2] [--steps 24] [--threads 2]
+    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/training.py [--steps 24] [--threads 2]
 
 The data are paragraphs of Python's language reference as they are (cut to 512 tokens); what is to be learnt is
 whether a paragraph speaks of objects. Both trainers start from one folder of random weights, with the same tokenizer
@@ -31,7 +31,6 @@ QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--steps", type=int, default=24)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--worker", nargs=2, metavar=("LIBRARY", "FOLDER"), help=argparse.SUPPRESS)
@@ -39,38 +38,43 @@ def main() -> None:
     if chosen.worker:
         work(*chosen.worker, steps=chosen.steps, threads=chosen.threads)
         return
-    interpreters = {"transformers": os.environ["MAQUETTE_PEER_PYTHON"], "maquette": sys.executable}
+    interpreters = {"maquette": sys.executable, "transformers": os.environ["MAQUETTE_PEER_PYTHON"]}
     with tempfile.TemporaryDirectory() as folder:
         lengths = write_data(Path(folder))
-        share = statistics.mean(
-            statistics.mean(batch) / max(batch)
-            for batch in (random.Random(n).sample(lengths, BATCH) for n in range(200))
-        )
+        samples = [random.Random(number).sample(lengths, BATCH) for number in range(200)]
+        share = statistics.mean(statistics.mean(batch) / max(batch) for batch in samples)
         print(f"{len(lengths)} paragraphs; {share:.1%} of a padded batch of {BATCH} is real; {chosen.steps} steps")
         make = (
             f"import torch, transformers as t; torch.manual_seed(0); c = t.DistilBertConfig(**{CONFIG!r}); "
             f"t.DistilBertForSequenceClassification(c).save_pretrained({folder!r} + '/model')"
         )
         subprocess.run([interpreters["transformers"], "-W", "ignore", "-c", make], check=True, capture_output=True)
-        rounds = []
-        for _ in range(chosen.rounds):
-            rounds.append({name: run(name, path, folder, chosen) for name, path in interpreters.items()})
-            report(rounds[-1])
-        ratios = [both["maquette"]["speed"] / both["transformers"]["speed"] for both in rounds]
-        print(f"maquette : peer, steps per second: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+        workers = {name: start_worker(name, path, folder, chosen) for name, path in interpreters.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        for _ in range(chosen.steps):  # in turn, so that whatever else the machine does slows both
+            for name, worker in workers.items():
+                seconds[name].append(ask(worker))
+        for name, worker in workers.items():
+            losses = worker.communicate()[0].splitlines()[-1]
+            print(f"{name:13}{1 / statistics.mean(seconds[name][1:]):7.3f} steps per second, {losses}")
+        ratio = sum(seconds["transformers"][1:]) / sum(seconds["maquette"][1:])
+        print(f"steps per second, maquette : peer = {ratio:.2f} (without the first step)")
 
 
-def run(library: str, interpreter: str, folder: str, chosen: argparse.Namespace) -> dict[str, float]:
+def start_worker(library: str, interpreter: str, folder: str, chosen: argparse.Namespace) -> "subprocess.Popen[str]":
     command = [interpreter, "-W", "ignore", __file__, "--steps", str(chosen.steps), "--threads", str(chosen.threads)]
     command += ["--worker", library, folder]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **QUIET})
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = {**os.environ, **QUIET}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def report(both: dict[str, dict[str, float]]) -> None:
-    for name, found in both.items():
-        losses = f"first loss {found['first']:.3f}, last {found['last']:.3f}, held out {found['held_out']:.3f}"
-        print(f"{name:14} {found['speed']:6.3f} steps per second, {losses}", flush=True)
+def ask(worker: "subprocess.Popen[str]") -> float:
+    """Have a worker go on to the end of its next step, and give the seconds it took."""
+    print("go", file=worker.stdin, flush=True)
+    while not (line := worker.stdout.readline()).startswith("step "):  # the peer prints its log
+        if not line:
+            raise SystemExit("A worker ended before its last step.")
+    return float(line.split()[1])
 
 
 def write_data(folder: Path) -> list[int]:
@@ -90,7 +94,7 @@ def write_data(folder: Path) -> list[int]:
 
 
 def work(library: str, folder: str, *, steps: int, threads: int) -> None:
-    """Train in a process of its own; print steps per second and losses."""
+    """Train in a process of its own; print the seconds of each step, and the losses."""
     import torch
 
     logging.disable(logging.WARNING)
@@ -109,18 +113,27 @@ def work(library: str, folder: str, *, steps: int, threads: int) -> None:
     )  # fmt: skip
     collator = module.DataCollatorWithPadding(tokenizer)
     trainer = module.Trainer(model, args, data_collator=collator, train_dataset=rows, eval_dataset=held_out)
-    clock: list[float] = []
 
-    class Clock(module.TrainerCallback):
+    class Turns(module.TrainerCallback):
+        """Waits for its turn before each step; a step includes the making of its batch."""
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.wait()
+
         def on_step_end(self, args, state, control, **kwargs):
-            clock.append(time.perf_counter())
+            print("step", time.perf_counter() - self.start, flush=True)
+            if state.global_step < steps:
+                self.wait()
 
-    trainer.add_callback(Clock())
+        def wait(self):
+            sys.stdin.readline()
+            self.start = time.perf_counter()
+
+    trainer.add_callback(Turns())
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    results = {"speed": (len(clock) - 1) / (clock[-1] - clock[0]), "first": statistics.mean(losses[:4])}
-    results |= {"last": statistics.mean(losses[-4:]), "held_out": trainer.evaluate()["eval_loss"]}
-    print(json.dumps(results))
+    first, last = statistics.mean(losses[:4]), statistics.mean(losses[-4:])
+    print(f"loss {first:.3f} at first, {last:.3f} at last, {trainer.evaluate()['eval_loss']:.3f} held out", end="")
 
 
 if __name__ == "__main__":

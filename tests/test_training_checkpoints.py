@@ -225,6 +225,14 @@ def test_a_run_begun_anew_is_not_resumed_from_the_one_before(saved: Path) -> Non
     assert (saved / "checkpoint-4").exists()
 
 
+def test_a_checkpoint_too_many_goes_when_the_run_is_resumed(tmp_path: Path) -> None:
+    """A process that dies between saving and removing leaves one."""
+    make_trainer(tmp_path, save_total_limit=3).train()
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 3
+    make_trainer(tmp_path, save_total_limit=2).train(resume_from_checkpoint=True)
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+
+
 def test_none_left_is_an_error_and_no_silent_restart(saved: Path, tmp_path: Path) -> None:
     for step in (2, 4, 6):
         damage(saved / f"checkpoint-{step}", "optimizer.safetensors", "bit")

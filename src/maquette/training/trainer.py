@@ -374,6 +374,7 @@ class Trainer(Predictor):
             with Transaction(self.args.output_dir) as transaction:
                 transaction.write(LOG, "".join(map(as_line, self.state.log_history)))
                 transaction.write(RUN, to_json({"run": self._run_name}))
+            self._remove_old()  # where a process died between saving and removing
         if self.args.report_to:
             config = {
                 name: value if isinstance(value, int | float | bool) else str(value)
@@ -451,10 +452,13 @@ class Trainer(Predictor):
             )
             snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
             write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
-            if limit := self.args.save_total_limit:
-                remove_old(Path(self.args.output_dir), keep=limit, best=self.state.best_model_checkpoint)
+            self._remove_old()
         self.accelerator.wait_for_everyone()
         self._call("on_save")
+
+    def _remove_old(self) -> None:
+        if limit := self.args.save_total_limit:
+            remove_old(Path(self.args.output_dir), keep=limit, best=self.state.best_model_checkpoint)
 
     def _describe_data(self) -> dict[str, Any]:
         """Give what decides which rows make which batch."""
