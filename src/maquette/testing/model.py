@@ -7,7 +7,11 @@ from typing import Any
 from maquette.testing.report import Report
 
 # The part of the kit that examines models of a framework, by the top-level package of the framework's base class.
-HALVES = {"torch": "maquette.testing.torch"}
+HALVES = {
+    "torch": "maquette.testing.torch",
+    "keras": "maquette.testing.tf",
+    "flax": "maquette.testing.flax",
+}
 
 
 def check_model(
