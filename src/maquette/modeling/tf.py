@@ -120,7 +120,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     # Weights ---------------------------------------------------------------------------------------------------
 
     def _variables(self) -> dict[Path, Any]:
-        return dict(_walk(self, ()))
+        return dict(walk(self, ()))
 
     def _with_arrays(self, arrays: "Mapping[Path, np.ndarray[Any, Any]]") -> Any:
         variables = self._variables()
@@ -233,7 +233,7 @@ def _variables_of(dtype: Any) -> Iterator[None]:
 # Names -----------------------------------------------------------------------------------------------------------
 
 
-def _walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
+def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
     """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
     own = {id(v) for v in [*layer._trainable_variables, *layer._non_trainable_variables]}
     for name, value in vars(layer).items():
@@ -241,7 +241,7 @@ def _walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
             yield (*start, name.strip("_")), value
         elif not name.startswith("_"):
             for path, inner in _layers_in(value, (name.rstrip("_"),)):
-                yield from _walk(inner, (*start, *path))
+                yield from walk(inner, (*start, *path))
 
 
 def _layers_in(value: Any, path: Path) -> Iterator[tuple[Path, keras.Layer]]:

@@ -16,7 +16,7 @@ GROWTH = 3
 def check_construction(subject: ArraySubject) -> Iterator[Fault]:
     """The constructor makes a model of the configuration, and the model keeps the configuration."""
     try:
-        model = subject.build()
+        model = subject.model
     except Exception as error:
         mend = "mend it, or pass a configuration that it accepts"
         yield Fault(f"the constructor, or the first run on `dummy_inputs`, fails, {describe(error)}", mend)

@@ -54,6 +54,16 @@ def finite(array: Any) -> bool:
     return not inexact(array) or bool(np.isfinite(array.astype(np.float32)).all())
 
 
+def reached(gradient: Any) -> bool:
+    """Tell whether a gradient is there: JAX gives zeros where nothing leads to a variable."""
+    return gradient is not None and bool(np.any(gradient))
+
+
+def running(model: Any) -> Arrays:
+    """Name the running statistics of batches among a model's weights."""
+    return snapshot({n: a for n, a in model.state_arrays().items() if n.endswith((".running_mean", ".running_var"))})
+
+
 class ArrayObservation(subject.Observation):
     """What can be seen of a model: its weights under the names of files, ties, and what it gives for an input."""
 

@@ -1,0 +1,125 @@
+"""A Keras model under examination, on whichever backend Keras runs."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from maquette.modeling.tf import walk
+from maquette.testing.arrays.saving import ties_of
+from maquette.testing.arrays.subject import Arrays, ArrayObservation, ArraySubject, arrays_in, snapshot
+from maquette.testing.report import Fault
+from maquette.testing.subject import SEED
+
+BACKEND = keras.backend.backend()
+
+
+def call(model: Any, inputs: Mapping[str, Any], **options: Any) -> Any:
+    """Give what a model returns for arguments by name."""
+    return model(**inputs, **options)
+
+
+def set_threads(count: int) -> None:
+    """Leave threads to Keras' backend, which reads them from the environment."""
+
+
+class Observation(ArrayObservation):
+    """What can be seen of a Keras model."""
+
+    @classmethod
+    def of(cls, model: Any, inputs: Mapping[str, Any]) -> "Observation":
+        return cls(snapshot(model.state_arrays()), arrays_in(call(model, inputs)), ties_of(model))
+
+
+class Subject(ArraySubject):
+    """A Keras model under examination."""
+
+    observation = Observation
+    foreign = frozenset({"torch"} if BACKEND == "tensorflow" else {"torch", "tensorflow"})
+    method = "call"
+    training = "training"
+
+    def make(self, config: Any, seed: int) -> Any:
+        return self.model_class(config)
+
+    def from_config(self, config: Any, seed: int, *, dtype: str | None = None) -> Any:
+        return self.model_class.from_config(config, dtype=dtype)
+
+    def call(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        return call(model, inputs)
+
+    def compiled(self, model: Any, inputs: Mapping[str, Any]) -> Arrays:
+        """Compile with tf.function, the number of examples left open, or with jax.jit."""
+        return arrays_in(_COMPILERS[BACKEND](model, inputs))
+
+    def paths(self, model: Any) -> list[tuple[tuple[str, ...], Any]]:
+        return list(walk(model, ()))
+
+    def strays(self, model: Any) -> Iterator[Fault]:
+        """Find variables that no path of public attributes leads to."""
+        saved = {id(variable) for _, variable in self.paths(model)}
+        for variable in model.weights:
+            if id(variable) not in saved:
+                yield Fault(
+                    f"the variable `{variable.path}` lies in an attribute that begins with an underscore, so it is "
+                    "not saved",
+                    "call the attribute, of it or of the layer that has it, by a name without one",
+                )
+        known = {id(variable) for variable in model.variables}
+        for variable in variables_read(model, self.inputs):
+            if id(variable) not in known:
+                yield Fault(
+                    f"{self.method} computes with the variable `{variable.path}`, which lies in no attribute (in a "
+                    "closure, say, or a global), so it is neither trained nor saved",
+                    "keep it, or the layer that has it, in an attribute",
+                )
+
+
+def variables_read(model: Any, inputs: Mapping[str, Any]) -> list[Any]:
+    """List the variables whose values a run of the model asks for."""
+    with _Reading() as scope:
+        call(model, inputs)
+    return list(scope.read.values())
+
+
+class _Reading(keras.StatelessScope):  # type: ignore[misc] - Keras has no types
+    """A scope in which Keras asks for every variable's value, and changes none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: dict[int, Any] = {}
+
+    def get_current_value(self, variable: Any) -> Any:
+        self.read[id(variable)] = variable
+        return super().get_current_value(variable)
+
+
+# Compiling -------------------------------------------------------------------------------------------------------
+
+
+def _compile_in_tensorflow(model: Any, inputs: Mapping[str, Any]) -> Any:
+    import tensorflow as tf
+
+    spec = {name: tf.TensorSpec([None, *array.shape[1:]], array.dtype) for name, array in inputs.items()}
+    return tf.function(lambda given: call(model, given), input_signature=[spec])(dict(inputs))
+
+
+def _compile_in_jax(model: Any, inputs: Mapping[str, Any]) -> Any:
+    import jax
+
+    def compute(trainable: Any, other: Any, given: Any) -> Any:
+        return model.stateless_call(trainable, other, **given)[0]
+
+    return jax.jit(compute)(*values_of(model), dict(inputs))
+
+
+_COMPILERS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "tensorflow": _compile_in_tensorflow,
+    "jax": _compile_in_jax,
+}
+
+
+def values_of(model: Any) -> tuple[list[Any], list[Any]]:
+    """Give what `stateless_call` computes with: trainable variables' values, and the others'."""
+    return [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
