@@ -18,7 +18,7 @@ def serve() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # what models print is no answer
     for line in sys.stdin:
         look(Path(line.strip()))
-        print("done", file=answers, flush=True)  # noqa: T201 - to the process that asked
+        print("done", file=answers, flush=True)  # to the process that asked
 
 
 def look(file: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+Array = Any  # numpy.ndarray, whose types numpy gives differently from version to version
 LABELS = ("labels",)
 POSITIONS = ("start_positions", "end_positions")
 
@@ -17,7 +17,9 @@ def label_names(parameters: Mapping[str, Any], given: Any) -> tuple[str, ...]:
     return next((names for names in (LABELS, POSITIONS) if set(names) <= parameters.keys()), ())
 
 
-def make_labels(names: tuple[str, ...], outputs: Mapping[str, Array], config: Any, *, model_name: str) -> dict[str, Any]:
+def make_labels(
+    names: tuple[str, ...], outputs: Mapping[str, Array], config: Any, *, model_name: str
+) -> dict[str, Any]:
     """Make random labels that fit the logits among outputs; none where there are no logits.
 
     Args:

@@ -95,7 +95,7 @@ class FreshProcess:
 
     def __init__(self) -> None:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         self.process = subprocess.Popen(  # noqa: S603 - this interpreter, and a program that is spelt out above
             [sys.executable, "-c", PROGRAM],
             env={**os.environ, "PYTHONPATH": paths},
@@ -180,7 +180,9 @@ def _describe_job(subject: Subject, how: str) -> dict[str, Any]:
     }
     if how == "by name":
         job |= {"module": cls.__module__, "class": cls.__qualname__}
-        return job | {"saves": {name: _hand_over(subject, name) for name, save in subject.saves.items() if save.reloads}}
+        return job | {
+            "saves": {name: _hand_over(subject, name) for name, save in subject.saves.items() if save.reloads}
+        }
     job |= {"module": "maquette.auto", "class": auto_class_of(cls), "keywords": {"trust_remote_code": True}}
     job["hide"] = [place for c in (cls, type(subject.config)) if (place := _origin(c))]
     return job | {"saves": {"plain": _hand_over(subject, "plain")}}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import did_you_mean
-from maquette.testing.arrays.subject import ArraySubject, Arrays, arrays_in, finite, inexact, snapshot
+from maquette.testing.arrays.subject import Arrays, ArraySubject, arrays_in, finite, inexact, snapshot
 from maquette.testing.comparison import compare, in_words
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 from maquette.testing.subject import UNFIT

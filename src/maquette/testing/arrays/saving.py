@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from maquette.layout import torch_name
-from maquette.testing.arrays.subject import ArraySubject, Arrays, inexact, snapshot
+from maquette.testing.arrays.subject import Arrays, ArraySubject, inexact, snapshot
 from maquette.testing.comparison import compare, list_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 
@@ -85,7 +85,9 @@ def check_ties(subject: ArraySubject) -> Iterator[Fault | Unchecked]:
         raise NotApplicableError(f"{subject.name} uses no weight under two names")
     for name, source in declared.items():
         if source not in saved:
-            yield Fault(f"`_tied_weights_keys` ties `{name}` to `{source}`, which is no weight", subject.observation.tie)
+            yield Fault(
+                f"`_tied_weights_keys` ties `{name}` to `{source}`, which is no weight", subject.observation.tie
+            )
         if name in saved and not any(name in group and source in group for group in ties):
             yield Fault(
                 f"`{name}` and `{source}` are two weights, though `_tied_weights_keys` and the configuration's "

@@ -76,7 +76,7 @@ class ArrayObservation(subject.Observation):
 
     @staticmethod
     def save_file(tensors: Arrays, file: Path) -> None:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, file)
+        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, file)
 
     @staticmethod
     def load_file(file: Path) -> Arrays:
@@ -86,7 +86,7 @@ class ArrayObservation(subject.Observation):
     @staticmethod
     def mend(difference: str) -> str:
         if difference in ("new", "missing"):
-            return "make the same variables for the same configuration, under the same names, and leave loading to the base"
+            return "make the same variables, under the same names, for the same configuration"
         if " instead of " in difference and "shape" not in difference:
             return "leave types to save_pretrained and from_pretrained"
         return "leave saving and loading to the base class, and assign variables nowhere else"

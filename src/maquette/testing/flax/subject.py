@@ -8,7 +8,7 @@ import jax
 from maquette.layout import NUMBERED, Path, flatten
 from maquette.modeling.flax import PASSING
 from maquette.testing.arrays.saving import ties_of
-from maquette.testing.arrays.subject import Arrays, ArrayObservation, ArraySubject, arrays_in, snapshot
+from maquette.testing.arrays.subject import ArrayObservation, Arrays, ArraySubject, arrays_in, snapshot
 from maquette.testing.report import Fault
 
 
@@ -82,8 +82,8 @@ def _numbered(module: Any, tree: Mapping[str, Any], start: Path) -> Iterator[Pat
 
 
 def training_options(subject: Subject) -> dict[str, Any]:
-    """Give what `apply` needs besides the inputs for training: `train`, where the model takes it, and random numbers."""
+    """Give what `apply` needs for training besides inputs: `train`, where the model takes it, and random numbers."""
     kinds = {parameter.kind for parameter in subject.parameters.values()}
     takes = "train" in subject.parameters or any(kind.name == "VAR_KEYWORD" for kind in kinds)
-    keys = {name: jax.random.key(4) for name in ("dropout", "params")}
-    return {"rngs": keys, "mutable": ["batch_stats"], **({"train": True} if takes else {})}
+    told = {"train": True} if takes else {}
+    return {"rngs": {"dropout": jax.random.key(4)}, "mutable": ["batch_stats"], **told}

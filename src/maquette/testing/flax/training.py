@@ -43,12 +43,10 @@ def check_gradients(subject: Subject) -> Iterator[Fault]:
 def _differentiate(subject: Subject, options: Mapping[str, Any]) -> dict[str, Any]:
     """Name the gradients of a weighted sum of all outputs."""
     module, variables = subject.model.unbind()
-    train = {name: value for name, value in options.items() if name == "train"}
-    rest = {name: value for name, value in options.items() if name != "train"}
 
     def compute(params: Any) -> Any:
-        output = module.apply({**variables, "params": params}, **subject.inputs, **train, **rest)
-        return total(output[0] if "mutable" in rest else output)
+        output = module.apply({**variables, "params": params}, **subject.inputs, **options)
+        return total(output[0] if "mutable" in options else output)
 
     gradients = jax.jit(jax.grad(compute))(variables["params"])
     return {torch_name(path): np.array(leaf) for path, leaf in flatten_tree(gradients).items()}
@@ -67,12 +65,11 @@ def check_statistics(subject: Subject) -> Iterator[Fault]:
     if not before:
         raise NotApplicableError(f"{subject.name} keeps no statistics of batches")
     module, variables = subject.model.unbind()
-    resting, training = {"mutable": ["batch_stats"]}, training_options(subject)
-    for options, mend in ((resting, "use_running_average=not train"), (training, "use_running_average=not train")):
+    mend = "give BatchNorm use_running_average=not train, and hand `train` down"
+    resting: dict[str, Any] = {"mutable": ["batch_stats"]}
+    for options, trains in ((resting, False), (training_options(subject), True)):
         changed = module.apply(variables, **subject.inputs, **options)[1]
-        after = running(module.bind({**variables, **changed}))
-        wrong = compare(before, after, 0.0)
-        names = before.keys() - wrong.keys() if options is training else wrong.keys()
-        for name in sorted(names):
-            what = "does not change in training" if options is training else "changes in evaluation mode"
-            yield Fault(f"`{name}` {what}", f"give BatchNorm {mend}, and hand `train` down")
+        wrong = compare(before, running(module.bind({**variables, **changed})), 0.0).keys()
+        for name in sorted(before.keys() - wrong if trains else wrong):
+            what = "does not change in training" if trains else "changes in evaluation mode"
+            yield Fault(f"`{name}` {what}", mend)

@@ -1,6 +1,5 @@
 """A Keras model under examination, on whichever backend Keras runs."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -8,9 +7,8 @@ import keras
 
 from maquette.modeling.tf import walk
 from maquette.testing.arrays.saving import ties_of
-from maquette.testing.arrays.subject import Arrays, ArrayObservation, ArraySubject, arrays_in, snapshot
+from maquette.testing.arrays.subject import ArrayObservation, Arrays, ArraySubject, arrays_in, snapshot
 from maquette.testing.report import Fault
-from maquette.testing.subject import SEED
 
 BACKEND = keras.backend.backend()
 
@@ -62,9 +60,9 @@ class Subject(ArraySubject):
         for variable in model.weights:
             if id(variable) not in saved:
                 yield Fault(
-                    f"the variable `{variable.path}` lies in an attribute that begins with an underscore, so it is "
-                    "not saved",
-                    "call the attribute, of it or of the layer that has it, by a name without one",
+                    f"the variable `{variable.path}` lies in `{'.'.join(_find(model, variable))}`, where an underscore "
+                    "in front keeps it from being saved",
+                    "call the attribute by a name that begins with a letter",
                 )
         known = {id(variable) for variable in model.variables}
         for variable in variables_read(model, self.inputs):
@@ -76,6 +74,24 @@ class Subject(ArraySubject):
                 )
 
 
+def _find(layer: keras.Layer, variable: Any) -> list[str]:
+    """Give the attributes that lead to a variable, or to the list or dictionary that it is in."""
+    for name, value in vars(layer).items():
+        if name in _INTERNAL or name.startswith("_self_"):
+            continue
+        if value is variable:
+            return [name]
+        for inner in keras.tree.flatten(value) if isinstance(value, list | tuple | dict) else [value]:
+            if isinstance(inner, keras.Layer) and any(one is variable for one in inner.weights):
+                return [name, *_find(inner, variable)]
+    return []
+
+
+_INTERNAL = frozenset(
+    {*vars(keras.Model()), *vars(keras.Layer())}
+)  # where Keras keeps them too, as TensorFlow does in _self_…
+
+
 def variables_read(model: Any, inputs: Mapping[str, Any]) -> list[Any]:
     """List the variables whose values a run of the model asks for."""
     with _Reading() as scope:
@@ -83,7 +99,7 @@ def variables_read(model: Any, inputs: Mapping[str, Any]) -> list[Any]:
     return list(scope.read.values())
 
 
-class _Reading(keras.StatelessScope):  # type: ignore[misc] - Keras has no types
+class _Reading(keras.StatelessScope):
     """A scope in which Keras asks for every variable's value, and changes none."""
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 
 from maquette.modeling.torch import PreTrainedModel
-
 from maquette.testing.processes import check_fresh_process, check_travel
 from maquette.testing.report import Check, Report
 from maquette.testing.subject import examine_with

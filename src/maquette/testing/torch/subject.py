@@ -127,7 +127,9 @@ class Observation(subject.Observation):
         if difference == "missing":
             return "register it in __init__, under the same name for the same configuration"
         if " instead of torch." in difference:
-            return "leave types to save_pretrained and from_pretrained; a tensor that is cast has to come back as it was"
+            return (
+                "leave types to save_pretrained and from_pretrained; a tensor that is cast has to come back as it was"
+            )
         return (
             "save it (a parameter, or register_buffer with persistent=True), or compute it in __init__ from the "
             "configuration alone, without random numbers"
