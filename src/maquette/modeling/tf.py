@@ -30,6 +30,7 @@ class ModelMeta(type):
         token = _inside.set(True)
         try:
             model = super().__call__(*args, **kwargs)
+            _leave_building_to_run(model)
             model(**model.dummy_inputs)
         finally:
             _inside.reset(token)
@@ -175,6 +176,16 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics that `compile` was told, of the logits."""
         return super().compute_metrics(x, y, _answer(y_pred), sample_weight)
+
+
+def _leave_building_to_run(layer: keras.Layer) -> None:
+    """Keep Keras from tracing layers without a `build`, each again inside the next: the run that follows builds all."""
+    if getattr(layer.build, "_is_default", False):
+        layer.built = True
+        for value in vars(layer).values():
+            for _, inner in _layers_in(value, ()):
+                if not inner.built:
+                    _leave_building_to_run(inner)
 
 
 def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
