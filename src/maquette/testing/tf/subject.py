@@ -1,6 +1,7 @@
 """A Keras model under examination, on whichever backend Keras runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -11,6 +12,11 @@ from maquette.testing.arrays.subject import ArrayObservation, Arrays, ArraySubje
 from maquette.testing.report import Fault
 
 BACKEND = keras.backend.backend()
+
+
+def on_backend() -> Any:
+    """Give what is done differently on Keras' backend: `on_tensorflow`, or `on_jax`."""
+    return importlib.import_module(f"maquette.testing.tf.on_{BACKEND}")
 
 
 def call(model: Any, inputs: Mapping[str, Any], **options: Any) -> Any:
@@ -48,8 +54,7 @@ class Subject(ArraySubject):
         return call(model, inputs)
 
     def compiled(self, model: Any, inputs: Mapping[str, Any]) -> Arrays:
-        """Compile with tf.function, the number of examples left open, or with jax.jit."""
-        return arrays_in(_COMPILERS[BACKEND](model, inputs))
+        return arrays_in(on_backend().compute_compiled(model, inputs))
 
     def paths(self, model: Any) -> list[tuple[tuple[str, ...], Any]]:
         return list(walk(model, ()))
@@ -109,33 +114,3 @@ class _Reading(keras.StatelessScope):
     def get_current_value(self, variable: Any) -> Any:
         self.read[id(variable)] = variable
         return super().get_current_value(variable)
-
-
-# Compiling -------------------------------------------------------------------------------------------------------
-
-
-def _compile_in_tensorflow(model: Any, inputs: Mapping[str, Any]) -> Any:
-    import tensorflow as tf
-
-    spec = {name: tf.TensorSpec([None, *array.shape[1:]], array.dtype) for name, array in inputs.items()}
-    return tf.function(lambda given: call(model, given), input_signature=[spec])(dict(inputs))
-
-
-def _compile_in_jax(model: Any, inputs: Mapping[str, Any]) -> Any:
-    import jax
-
-    def compute(trainable: Any, other: Any, given: Any) -> Any:
-        return model.stateless_call(trainable, other, **given)[0]
-
-    return jax.jit(compute)(*values_of(model), dict(inputs))
-
-
-_COMPILERS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
-    "tensorflow": _compile_in_tensorflow,
-    "jax": _compile_in_jax,
-}
-
-
-def values_of(model: Any) -> tuple[list[Any], list[Any]]:
-    """Give what `stateless_call` computes with: trainable variables' values, and the others'."""
-    return [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]

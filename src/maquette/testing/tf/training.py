@@ -1,7 +1,7 @@
 """Checks of what training with Keras needs: a loss, gradients everywhere, batch statistics, and `fit`."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from maquette.testing.arrays.subject import arrays_in, finite, reached, running,
 from maquette.testing.comparison import compare, flatten, in_words
 from maquette.testing.labels import label_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
-from maquette.testing.tf.subject import BACKEND, Subject, call, values_of
+from maquette.testing.tf.subject import Subject, call, on_backend
 
 RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
 
@@ -51,9 +51,9 @@ def check_gradients(subject: Subject) -> Iterator[Fault]:
     if not variables:
         raise NotApplicableError(f"{subject.name} has no trainable variables")
     given = {**subject.inputs, **subject.labels}
-    found = _GRADIENTS[BACKEND](model, given, False)
+    found = on_backend().differentiate(model, given, training=False, total=total)
     if any(not reached(gradient) for gradient in found):
-        later = _GRADIENTS[BACKEND](model, given, True)
+        later = on_backend().differentiate(model, given, training=True, total=total)
         found = [new if reached(new) else old for old, new in zip(found, later, strict=True)]
     for variable, gradient in zip(variables, found, strict=True):
         name = names.get(id(variable), variable.path)
@@ -75,30 +75,6 @@ def total(output: Any) -> Any:
         x for x in flatten(output).values() if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
     ]
     return sum(ops.sum(x * ops.cast(rng.standard_normal(tuple(x.shape)), x.dtype)) for x in floats)
-
-
-def _differentiate_in_tensorflow(model: Any, given: Mapping[str, Any], training: bool) -> list[Any]:
-    import tensorflow as tf
-
-    with tf.GradientTape() as tape:
-        value = total(call(model, given, training=training))
-    gradients = tape.gradient(value, [variable.value for variable in model.trainable_variables])
-    return [None if one is None else np.array(tf.convert_to_tensor(one)) for one in gradients]
-
-
-def _differentiate_in_jax(model: Any, given: Mapping[str, Any], training: bool) -> list[Any]:
-    import jax
-
-    def compute(trainable: Any, other: Any, given: Any) -> Any:
-        return total(model.stateless_call(trainable, other, **given, training=training)[0])
-
-    return [np.array(one) for one in jax.jit(jax.grad(compute))(*values_of(model), dict(given))]
-
-
-_GRADIENTS: dict[str, Callable[[Any, Mapping[str, Any], bool], list[Any]]] = {
-    "tensorflow": _differentiate_in_tensorflow,
-    "jax": _differentiate_in_jax,
-}
 
 
 # Statistics ------------------------------------------------------------------------------------------------------
