@@ -12,6 +12,7 @@ from maquette.testing.report import Fault, NotApplicableError, Unchecked, descri
 from maquette.testing.subject import UNFIT
 
 REPEATS = 3
+CAST = "bring arrays that meet into one type, that of those at hand: x.dtype"
 
 
 def check_forward(subject: ArraySubject) -> Iterator[Fault]:
@@ -128,7 +129,11 @@ def _cut(array: "np.ndarray[Any, Any]", length: int) -> "np.ndarray[Any, Any]":
 
 def check_half_precision(subject: ArraySubject) -> Iterator[Fault | Unchecked]:
     """In bfloat16 the model runs, gives finite numbers, and keeps its type when it is saved and loaded."""
-    model = subject.rebuild(dtype="bfloat16")
+    try:
+        model = subject.rebuild(dtype="bfloat16")
+    except Exception as error:
+        yield Fault(f"there is no model in bfloat16, {describe(error)}", CAST)
+        return
     for name, array in model.state_arrays().items():
         if inexact(array) and str(array.dtype) != "bfloat16":
             yield Fault(
@@ -142,8 +147,7 @@ def check_half_precision(subject: ArraySubject) -> Iterator[Fault | Unchecked]:
     try:
         outputs = subject.run(model, inputs)
     except Exception as error:
-        mend = "make new arrays in the type of those at hand, x.dtype"
-        yield Fault(f"{subject.method} fails in bfloat16, {describe(error)}", mend)
+        yield Fault(f"{subject.method} fails in bfloat16, {describe(error)}", CAST)
         return
     for name, array in outputs.items():
         if not finite(array):

@@ -103,7 +103,7 @@ def check_fit(subject: Subject) -> Iterator[Fault | Unchecked]:
     before = snapshot(model.state_arrays())
     options, targets = _lesson(subject)
     if "metrics" not in options:
-        yield Unchecked("metrics", "the logits and the labels are not of the kind that Keras' metrics compare")
+        yield Unchecked("metrics", "there are no labels and logits of the kind that Keras' metrics compare")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras' own, of older calls of numpy and of variables without a gradient
         try:
@@ -128,8 +128,8 @@ def _lesson(subject: Subject) -> tuple[dict[str, Any], Any]:
         kinds = {logits[:-1]: "sparse_categorical_accuracy", logits: "mse"}
         metric = kinds.get(labels["labels"].shape) if len(labels) == 1 else None
         return {"metrics": [metric]} if metric else {}, labels["labels"] if len(labels) == 1 else labels
-    if labels:
-        return {}, labels
+    if labels or "loss" in subject.outputs:  # a loss of its own, of the inputs alone
+        return {}, labels or None
     zeros = {name: np.zeros_like(array) for name, array in subject.outputs.items()}
     if len(zeros) == 1:
         return {"loss": "mse", "metrics": ["mse"]}, next(iter(zeros.values()))
