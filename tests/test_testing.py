@@ -21,11 +21,12 @@ from torch import nn
 
 from maquette import ConfigurationError, MaquetteError, ModelCard, PretrainedConfig, PreTrainedModel, UnknownNameError
 from maquette.testing import Case, ConformanceError, Fault, Report, cases, check_config, check_model, tiny_config
+from maquette.testing.comparison import close, compare, flatten, same
 from maquette.testing.configuration import CHECKS as CONFIG_CHECKS
 from maquette.testing.report import Check, NotApplicableError, Unchecked, run_checks
 from maquette.testing.torch import CHECKS
 from maquette.testing.torch.reshaping import kept_slices
-from maquette.testing.torch.subject import close, compare, flatten, same, seeded
+from maquette.testing.torch.subject import seeded
 
 MODEL_CHECKS = {check.name for check in CHECKS}
 

@@ -4,7 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from frameworks import from_torch  # noqa: F401 - TensorFlow reads the variable when it is imported
+import compiled  # noqa: F401 - TensorFlow and JAX read variables when they are imported
+from frameworks import from_torch  # noqa: F401
 
 
 def pytest_configure(config) -> None:

@@ -51,7 +51,7 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
 
     def init_variables(self, seed: int = 0) -> dict[str, Any]:
         """Draw fresh variables for `dummy_inputs`: parameters, and statistics of norms."""
-        variables = jax.jit(self.init)(jax.random.key(seed), **self.dummy_inputs)
+        variables = self.init(jax.random.key(seed), **self.dummy_inputs)
         return {name: tree for name, tree in variables.items() if name not in PASSING}
 
     @classmethod

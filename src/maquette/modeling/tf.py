@@ -30,6 +30,7 @@ class ModelMeta(type):
         token = _inside.set(True)
         try:
             model = super().__call__(*args, **kwargs)
+            _leave_building_to_run(model)
             model(**model.dummy_inputs)
         finally:
             _inside.reset(token)
@@ -120,7 +121,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     # Weights ---------------------------------------------------------------------------------------------------
 
     def _variables(self) -> dict[Path, Any]:
-        return dict(_walk(self, ()))
+        return dict(walk(self, ()))
 
     def _with_arrays(self, arrays: "Mapping[Path, np.ndarray[Any, Any]]") -> Any:
         variables = self._variables()
@@ -175,6 +176,16 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics that `compile` was told, of the logits."""
         return super().compute_metrics(x, y, _answer(y_pred), sample_weight)
+
+
+def _leave_building_to_run(layer: keras.Layer) -> None:
+    """Keep Keras from tracing layers without a `build`, each again inside the next: the run that follows builds all."""
+    if getattr(layer.build, "_is_default", False):
+        layer.built = True
+        for value in vars(layer).values():
+            for _, inner in _layers_in(value, ()):
+                if not inner.built:
+                    _leave_building_to_run(inner)
 
 
 def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -233,7 +244,7 @@ def _variables_of(dtype: Any) -> Iterator[None]:
 # Names -----------------------------------------------------------------------------------------------------------
 
 
-def _walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
+def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
     """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
     own = {id(v) for v in [*layer._trainable_variables, *layer._non_trainable_variables]}
     for name, value in vars(layer).items():
@@ -241,7 +252,7 @@ def _walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
             yield (*start, name.strip("_")), value
         elif not name.startswith("_"):
             for path, inner in _layers_in(value, (name.rstrip("_"),)):
-                yield from _walk(inner, (*start, *path))
+                yield from walk(inner, (*start, *path))
 
 
 def _layers_in(value: Any, path: Path) -> Iterator[tuple[Path, keras.Layer]]:

@@ -12,6 +12,17 @@ it. Checks of configurations need no deep-learning framework.
 from maquette.testing.cases import Case, cases, tiny_config
 from maquette.testing.configuration import check_config
 from maquette.testing.model import check_model
+from maquette.testing.processes import one_fresh_process
 from maquette.testing.report import ConformanceError, Fault, Report
 
-__all__ = ["Case", "ConformanceError", "Fault", "Report", "cases", "check_config", "check_model", "tiny_config"]
+__all__ = [
+    "Case",
+    "ConformanceError",
+    "Fault",
+    "Report",
+    "cases",
+    "check_config",
+    "check_model",
+    "one_fresh_process",
+    "tiny_config",
+]

@@ -7,7 +7,11 @@ from typing import Any
 from maquette.testing.report import Report
 
 # The part of the kit that examines models of a framework, by the top-level package of the framework's base class.
-HALVES = {"torch": "maquette.testing.torch"}
+HALVES = {
+    "torch": "maquette.testing.torch",
+    "keras": "maquette.testing.tf",
+    "flax": "maquette.testing.flax",
+}
 
 
 def check_model(
@@ -24,17 +28,17 @@ def check_model(
     """Learn everything that is wrong with a model at once, or have it in writing that nothing is.
 
     Saves go to a temporary folder; random states and the record of approvals are as before afterwards. Choose a small
-    configuration: the model is built about twenty times, and one further process is started.
+    configuration: the model is built about twenty times, and a further process is started.
 
     Args:
         model_class: the model.
         config: what to build it from.
-        inputs: tensors by the names of `forward`'s parameters, at least two examples; unless given, the model's
-            `dummy_inputs`.
-        labels: what `forward` takes as `labels`, or a dictionary of several such arguments; unless given, random ones
-            are made to fit the logits.
-        heads_to_prune: `{layer: [heads]}` for models with `_prune_heads`; unless given, the first head of the first
-            layer and the last of the last, counted by the configuration.
+        inputs: tensors by the names of the parameters of `forward` (Keras: `call`, Flax: `__call__`), at least two
+            examples; unless given, the model's `dummy_inputs`.
+        labels: what it takes as `labels`, or a dictionary of several such arguments; unless given, random ones are
+            made to fit the logits. Flax models take none.
+        heads_to_prune: `{layer: [heads]}` for torch models with `_prune_heads`; unless given, the first head of the
+            first layer and the last of the last, counted by the configuration.
         tolerance: the largest difference, in parts of the largest value, where a computation is merely regrouped
             (batches, compilation, pruning). Where nothing is regrouped, nothing may differ.
         skip: `{check: reason}` for checks to leave out; the report carries the reason.

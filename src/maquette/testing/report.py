@@ -11,7 +11,9 @@ from typing import Any
 from maquette.errors import MaquetteError, UnknownNameError, bullets, did_you_mean
 
 # Frames of these say nothing about where in the caller's code something went wrong.
-MACHINERY = {"torch", "functorch", "msgspec", *sys.stdlib_module_names} - {"__main__"}
+FRAMEWORKS = {"torch", "functorch", "keras", "tensorflow", "jax", "jaxlib", "flax", "optree"}
+MACHINERY = {*FRAMEWORKS, "msgspec", *sys.stdlib_module_names} - {"__main__"}
+KERAS = re.compile(r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b\[0m", re.DOTALL)  # what it wraps
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,9 @@ def _read_choice(
 
 def describe(error: BaseException) -> str:
     """Say in one line what an exception is, and which line of the caller's code it comes from."""
-    first = re.sub(r"(:?)\n\s*- ", lambda found: ": " if found[1] else "; ", str(error).strip().split("\n\n")[0])
+    said = str(error).strip()
+    said = wrapped[1] if (wrapped := KERAS.match(said)) else said
+    first = re.sub(r"(:?)\n\s*- ", lambda found: ": " if found[1] else "; ", said.split("\n\n")[0])
     text = textwrap.shorten(first.replace("\n", ". "), 400, placeholder=" …")
     return f"{type(error).__name__}: {text}".rstrip(":. ") + _place(error)
 

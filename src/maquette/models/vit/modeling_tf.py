@@ -295,7 +295,7 @@ class TFViTForMaskedImageModeling(TFViTPreTrainedModel):
             mask = ops.repeat(mask, self.config.encoder_stride, axis=axis)
         height, width = image.shape[2:]  # what `pixels` has beyond whole patches is left out
         apart = ops.where(mask, ops.abs(image - pixels[..., :height, :width]), 0)
-        return ops.sum(apart) / (ops.cast(ops.sum(ops.cast(mask, "int32")), "float32") + 1e-5) / image.shape[1]
+        return ops.sum(apart) / (ops.cast(ops.sum(ops.cast(mask, "int32")), apart.dtype) + 1e-5) / image.shape[1]
 
 
 def shuffle_pixels(x: Any, stride: int) -> Any:

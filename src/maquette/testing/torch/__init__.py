@@ -1,16 +1,13 @@
 """The torch half of the conformance kit."""
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from maquette.modeling.torch import PreTrainedModel
-from maquette.testing.report import Check, Report, run_checks
+from maquette.testing.processes import check_fresh_process, check_travel
+from maquette.testing.report import Check, Report
+from maquette.testing.subject import examine_with
 from maquette.testing.torch.computing import (
     check_batch,
     check_compile,
@@ -20,7 +17,6 @@ from maquette.testing.torch.computing import (
     check_half_precision,
     check_padding,
 )
-from maquette.testing.torch.processes import check_fresh_process, check_travel
 from maquette.testing.torch.reshaping import check_pruning, check_resizing
 from maquette.testing.torch.saving import (
     check_buffers,
@@ -32,7 +28,7 @@ from maquette.testing.torch.saving import (
     check_seed,
     check_ties,
 )
-from maquette.testing.torch.subject import Subject, seeded
+from maquette.testing.torch.subject import Subject
 from maquette.testing.torch.training import check_checkpointing, check_gradients, check_loss
 
 RUNS = ("forward", "determinism")
@@ -64,14 +60,7 @@ CHECKS = (
 )
 
 
-def examine(
-    model_class: type,
-    config: Any,
-    *,
-    skip: Mapping[str, str] | None,
-    only: Iterable[str] | None,
-    **options: Any,
-) -> Report:
+def examine(model_class: type, config: Any, **options: Any) -> Report:
     """Put every check to a torch model; `maquette.testing.check_model` says the rest.
 
     Raises:
@@ -79,36 +68,5 @@ def examine(
     """
     if not issubclass(model_class, PreTrainedModel):
         raise TypeError(f"{model_class.__name__} is no PreTrainedModel: derive it from maquette.PreTrainedModel.")
-    wanted = model_class._require_config_class()
-    if not isinstance(config, wanted):
-        raise TypeError(f"{model_class.__name__} is made from a {wanted.__name__}, not from a {type(config).__name__}.")
-    for names, values in (("inputs", options["inputs"]), ("labels", options["labels"])):
-        _require_tensors(names, values)
-    with tempfile.TemporaryDirectory() as folder, _own_approvals(folder), seeded(0), torch.enable_grad():
-        subject = Subject(model_class, config, folder=Path(folder), **options)
-        return run_checks(model_class.__name__, CHECKS, subject, skip=skip, only=only)
-
-
-def _require_tensors(name: str, given: Any) -> None:
-    if name == "inputs" and given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"inputs must be a dictionary by the names of forward's parameters, not a {_kind(given)}.")
-    tensors = given.values() if isinstance(given, Mapping) else [] if given is None else [given]
-    if wrong := [_kind(value) for value in tensors if not isinstance(value, torch.Tensor)]:
-        raise TypeError(f"{name} must be torch tensors by the names of forward's parameters; found a {wrong[0]}.")
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
-
-
-@contextlib.contextmanager
-def _own_approvals(folder: str) -> Iterator[None]:
-    """Keep the caller's record of approved code free of temporary folders."""
-    before = os.environ.get("MAQUETTE_HOME")
-    os.environ["MAQUETTE_HOME"] = str(Path(folder) / "maquette-home")
-    try:
-        yield
-    finally:
-        os.environ.pop("MAQUETTE_HOME")
-        if before is not None:
-            os.environ["MAQUETTE_HOME"] = before
+    with torch.enable_grad():
+        return examine_with(Subject, CHECKS, model_class, config, is_given=torch.is_tensor, **options)

@@ -14,21 +14,16 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
 from maquette.errors import did_you_mean
+from maquette.testing.comparison import close, compare, in_words, same
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
+from maquette.testing.subject import SEED, UNFIT, Save
 from maquette.testing.torch.subject import (
-    SEED,
-    UNFIT,
     Observation,
-    Save,
     Subject,
     Tensors,
-    close,
-    compare,
     flatten,
-    in_words,
     non_persistent,
     run,
-    same,
     seeded,
     snapshot,
     state_of,

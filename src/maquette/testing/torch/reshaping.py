@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from maquette.testing.comparison import compare, in_words
 from maquette.testing.report import Fault, NotApplicableError, Unchecked
-from maquette.testing.torch.subject import Subject, Tensors, compare, in_words, run, snapshot, state_of
+from maquette.testing.torch.subject import Subject, Tensors, run, snapshot, state_of
 
 GROWTH = 3
 LAYERS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")

@@ -9,16 +9,12 @@ import torch
 from safetensors import safe_open
 from torch.nn.utils.parametrize import is_parametrized
 
+from maquette.testing.comparison import compare, in_words, list_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
+from maquette.testing.subject import OTHER_SEED, SEED
 from maquette.testing.torch.subject import (
-    FIT,
-    OTHER_SEED,
-    SEED,
-    TIE,
     Observation,
     Subject,
-    compare,
-    in_words,
     non_persistent,
     plain_tensors,
     run,
@@ -67,7 +63,7 @@ def check_reload(subject: Subject) -> Iterator[Fault]:
     try:
         found = Observation.of(subject.reloaded, subject.inputs)
     except Exception as error:
-        yield Fault(f"there is no model after saving and loading: {describe(error)}", FIT)
+        yield Fault(f"there is no model after saving and loading: {describe(error)}", subject.fit)
         return
     yield from expected.state_faults(found, "saving and loading", ignoring=non_persistent(subject.model))
     yield from expected.output_faults(found, "saving and loading")
@@ -91,11 +87,11 @@ def check_ties(subject: Subject) -> Iterator[Fault | Unchecked]:
         return
     saved = _saved_names(subject) if ties else set()
     for names in ties:
-        listed = " and ".join(f"`{name}`" for name in names)
+        listed = list_names(names)
         if (count := len(saved & set(names))) != 1:
             yield Fault(f"{listed} are one parameter, but saved {count} times", "leave saving to save_pretrained")
         if names not in ties_of(subject.reloaded):
-            yield Fault(f"{listed} are one parameter, but no longer after saving and loading", TIE)
+            yield Fault(f"{listed} are one parameter, but no longer after saving and loading", Observation.tie)
 
 
 def _undeclared_ties(model: Any) -> Iterator[Fault]:
@@ -105,7 +101,7 @@ def _undeclared_ties(model: Any) -> Iterator[Fault]:
         place = (parameter.untyped_storage()._cdata, parameter.storage_offset(), parameter.shape)
         first = places.setdefault(place, (id(parameter), name))
         if parameter.numel() and first[0] != id(parameter):
-            yield Fault(f"`{first[1]}` and `{name}` share memory without being one parameter", TIE)
+            yield Fault(f"`{first[1]}` and `{name}` share memory without being one parameter", Observation.tie)
 
 
 def _broken_promise(model: Any) -> Iterator[Fault]:
@@ -187,7 +183,7 @@ def _copy_faults(subject: Subject, again: Any, how: str) -> Iterator[Fault]:
         )
     for names in ties_of(subject.model):
         if names not in ties_of(again):
-            listed = " and ".join(f"`{name}`" for name in names)
+            listed = list_names(names)
             yield Fault(
                 f"{listed} are one parameter, but no longer after {how}", "leave __deepcopy__ and __reduce__ to torch"
             )

@@ -5,54 +5,22 @@ from typing import Any
 
 import torch
 
+from maquette.testing.comparison import compare
+from maquette.testing.labels import label_names, make_labels
 from maquette.testing.report import Fault, NotApplicableError
-from maquette.testing.torch.subject import Subject, Tensors, compare, flatten, seeded, snapshot
+from maquette.testing.torch.subject import Subject, Tensors, flatten, seeded, snapshot
 
-LABELS = ("labels",)
-POSITIONS = ("start_positions", "end_positions")
 RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
-
-
-# Labels ----------------------------------------------------------------------------------------------------------
-
-
-def label_names(subject: Subject) -> tuple[str, ...]:
-    """Name the parameters of `forward` that take labels."""
-    if isinstance(subject.given_labels, Mapping):
-        return tuple(subject.given_labels)
-    return next((names for names in (LABELS, POSITIONS) if set(names) <= subject.parameters.keys()), ())
 
 
 def labels_for(subject: Subject) -> Tensors:
     """Give the labels of the caller, or random ones that fit the logits; none where `forward` takes none."""
-    given, names = subject.given_labels, label_names(subject)
-    if not names:
-        return {}
-    if given is not None:
+    given, names = subject.given_labels, label_names(subject.parameters, subject.given_labels)
+    if names and given is not None:
         return snapshot(given if isinstance(given, Mapping) else {"labels": given})
-    logits = [tensor for name, tensor in subject.outputs.items() if name.rpartition(".")[2].endswith("logits")]
-    if not logits:
-        return {}
-    with seeded(3):
-        if names == POSITIONS:
-            return {name: torch.randint(logits[0].shape[-1], logits[0].shape[:1]) for name in names}
-        return {"labels": random_labels(logits[0], subject)}
-
-
-def random_labels(logits: torch.Tensor, subject: Subject) -> torch.Tensor:
-    """Make labels for logits of shape (batch, classes), (batch, length, classes) or (batch, classes, height, width)."""
-    kind = subject.config.problem_type
-    if kind == "multi_label_classification":
-        return torch.randint(2, logits.shape).to(logits.dtype)
-    if logits.ndim < 2 or logits.shape[1] == 1 == logits.shape[-1] or kind == "regression":
-        return torch.randn_like(logits).squeeze(-1) if logits.shape[-1:] == (1,) else torch.randn_like(logits)
-    if logits.ndim == 4:
-        return torch.randint(logits.shape[1], (logits.shape[0], *logits.shape[2:]))
-    classes = logits.shape[-1]
-    if subject.name.endswith("ForCTC"):  # a text shorter than the frames, without the blank
-        blank = subject.config.pad_token_id or 0
-        return (torch.randint(classes - 1, (logits.shape[0], 2)) + blank + 1) % classes
-    return torch.randint(classes, logits.shape[:-1])
+    outputs = {name: tensor.float().numpy() for name, tensor in subject.outputs.items()}
+    made = make_labels(names, outputs, subject.config, model_name=subject.name)
+    return {name: torch.from_numpy(array) for name, array in made.items()}
 
 
 # The loss --------------------------------------------------------------------------------------------------------
@@ -60,7 +28,7 @@ def random_labels(logits: torch.Tensor, subject: Subject) -> torch.Tensor:
 
 def check_loss(subject: Subject) -> Iterator[Fault]:
     """With labels, `forward` returns by key a loss that trains, and logits."""
-    names = label_names(subject)
+    names = label_names(subject.parameters, subject.given_labels)
     if not names:
         raise NotApplicableError(f"forward of {subject.name} takes no labels")
     labels = labels_for(subject)

@@ -1,0 +1,157 @@
+"""Checks of what training with Keras needs: a loss, gradients everywhere, batch statistics, and `fit`."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from maquette.testing.arrays.subject import arrays_in, finite, reached, running, snapshot
+from maquette.testing.comparison import compare, flatten, in_words
+from maquette.testing.labels import label_names
+from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
+from maquette.testing.tf.subject import Subject, call, on_backend
+
+RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
+
+
+def check_loss(subject: Subject) -> Iterator[Fault]:
+    """With labels, `call` returns by key a loss that is one finite number, and logits."""
+    names = label_names(subject.parameters, subject.given_labels)
+    if not names:
+        raise NotApplicableError(f"call of {subject.name} takes no labels")
+    if not subject.labels:
+        yield Fault(f"call takes {' and '.join(names)}, but returns no logits by key", f"{RETURN}, or pass labels=…")
+        return
+    output = call(subject.model, {**subject.inputs, **subject.labels})
+    if not isinstance(output, Mapping):
+        yield Fault(f"with labels, call returns a {type(output).__name__}", RETURN)
+        return
+    if output.get("loss") is None:
+        yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
+    elif tuple(output["loss"].shape):
+        yield Fault(f"the loss is a tensor of shape {tuple(output['loss'].shape)}, not one number", "take its mean")
+    elif not finite(arrays_in(output["loss"])[""]):
+        value = arrays_in(output["loss"])[""]
+        yield Fault(f"the loss is {value}", "initialise every weight, and check that the labels are in range")
+    if not any(name.endswith("logits") for name in output):
+        yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)
+
+
+# Gradients -------------------------------------------------------------------------------------------------------
+
+
+def check_gradients(subject: Subject) -> Iterator[Fault]:
+    """Every trainable variable receives a gradient, in evaluation mode or in training, and a finite one."""
+    model = subject.build()
+    names = {id(variable): ".".join(path) for path, variable in subject.paths(model)}
+    variables = model.trainable_variables
+    if not variables:
+        raise NotApplicableError(f"{subject.name} has no trainable variables")
+    given = {**subject.inputs, **subject.labels}
+    found = on_backend().differentiate(model, given, training=False, total=total)
+    if any(not reached(gradient) for gradient in found):
+        later = on_backend().differentiate(model, given, training=True, total=total)
+        found = [new if reached(new) else old for old, new in zip(found, later, strict=True)]
+    for variable, gradient in zip(variables, found, strict=True):
+        name = names.get(id(variable), variable.path)
+        if not reached(gradient):
+            yield Fault(
+                f"the variable `{name}` receives no gradient",
+                "call does not use it, or stops the gradient on the way; remove it, or make it with trainable=False",
+            )
+        elif not finite(gradient):
+            yield Fault(f"the gradient of `{name}` is not finite", "avoid 0/0, log(0) and sqrt(0)")
+
+
+def total(output: Any) -> Any:
+    """Give the loss, or where there is none a weighted sum of all outputs."""
+    if isinstance(output, Mapping) and output.get("loss") is not None:
+        return ops.sum(output["loss"])
+    rng = np.random.default_rng(4)
+    floats = [
+        x for x in flatten(output).values() if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype))
+    ]
+    return sum(ops.sum(x * ops.cast(rng.standard_normal(tuple(x.shape)), x.dtype)) for x in floats)
+
+
+# Statistics ------------------------------------------------------------------------------------------------------
+
+
+def check_statistics(subject: Subject) -> Iterator[Fault]:
+    """Running statistics of batches follow the batches in training; `determinism` sees that they rest otherwise."""
+    before = running(subject.model)
+    if not before:
+        raise NotApplicableError(f"{subject.name} keeps no statistics of batches")
+    model = subject.build()
+    call(model, subject.inputs, training=True)
+    for name in before.keys() - compare(before, running(model), 0.0).keys():
+        yield Fault(
+            f"`{name}` does not change in training",
+            "give BatchNormalization no training=False of its own; Keras hands it down",
+        )
+
+
+# fit -------------------------------------------------------------------------------------------------------------
+
+
+def check_fit(subject: Subject) -> Iterator[Fault | Unchecked]:
+    """A user's `compile` and `fit` train the model, with metrics, and what `save` writes then, Keras loads again."""
+    model = subject.build()
+    before = snapshot(model.state_arrays())
+    options, targets = _lesson(subject)
+    if "metrics" not in options:
+        yield Unchecked("metrics", "there are no labels and logits of the kind that Keras' metrics compare")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own, of older calls of numpy and of variables without a gradient
+        try:
+            model.compile(optimizer=keras.optimizers.SGD(0.1), **options)
+            history = model.fit(subject.inputs, targets, verbose=0).history
+        except Exception as error:
+            yield Fault(f"fit fails, {describe(error)}", "leave train_step to the base, and compute with keras.ops")
+            return
+        for name, values in history.items():
+            if not np.isfinite(values[0]):
+                yield Fault(f"after one step of fit, `{name}` is {values[0]}", "mend what makes the loss so")
+        if not compare(before, model.state_arrays(), 0.0):
+            yield Fault("one step of fit changes no weight", "leave the loss, unless it is computed from the output")
+        yield from _check_archive(subject, model)
+
+
+def _lesson(subject: Subject) -> tuple[dict[str, Any], Any]:
+    """Choose what to compile a model with, and what it is to learn: its own labels, or all outputs to be zero."""
+    labels = dict(subject.labels)
+    if "labels" in labels:
+        logits = next((array.shape for name, array in subject.outputs.items() if name.endswith("logits")), ())
+        kinds = {logits[:-1]: "sparse_categorical_accuracy", logits: "mse"}
+        metric = kinds.get(labels["labels"].shape) if len(labels) == 1 else None
+        return {"metrics": [metric]} if metric else {}, labels["labels"] if len(labels) == 1 else labels
+    if labels or "loss" in subject.outputs:  # a loss of its own, of the inputs alone
+        return {}, labels or None
+    zeros = {name: np.zeros_like(array) for name, array in subject.outputs.items()}
+    if len(zeros) == 1:
+        return {"loss": "mse", "metrics": ["mse"]}, next(iter(zeros.values()))
+    if any("." in name for name in zeros):
+        raise NotApplicableError(f"{subject.name} takes no labels, and returns more than a loss can be named for")
+    return {"loss": dict.fromkeys(zeros, "mse"), "metrics": dict.fromkeys(zeros, "mse")}, zeros
+
+
+def _check_archive(subject: Subject, model: Any) -> Iterator[Fault]:
+    file = subject.folder / "trained.keras"
+    try:
+        model.save(file)
+        again = keras.models.load_model(file)
+        found = arrays_in(call(again, snapshot(subject.inputs)))
+    except Exception as error:
+        yield Fault(
+            f"the model cannot be saved by Keras and loaded again, {describe(error)}",
+            "leave get_config and from_config to the base, and take all else from the configuration",
+        )
+        return
+    if wrong := compare(arrays_in(call(model, snapshot(subject.inputs))), found):
+        yield Fault(
+            f"after fit, saved by Keras and loaded again, {in_words(wrong)}",
+            "all that the model computes with has to be a variable, or follow from the configuration",
+        )

@@ -1,0 +1,27 @@
+"""Every Keras class of every card keeps what the conformance kit asks."""
+
+import sys
+
+import pytest
+
+from maquette.testing import Case, cases, one_fresh_process
+
+CASES = cases(framework="tf")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_process():
+    with one_fresh_process():
+        yield
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_class_conforms(case: Case) -> None:
+    report = case.check()
+    assert {"forward", "names", "reload", "gradients", "compile", "fit", "fresh_process"} <= set(report.passed)
+    assert set(report.not_applicable) <= {"padding", "ties", "resizing", "loss", "statistics", "travel", "fit: metrics"}
+
+
+def test_no_torch_here() -> None:
+    assert CASES
+    assert "torch" not in sys.modules
