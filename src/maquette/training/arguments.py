@@ -175,6 +175,10 @@ class TrainingArguments:
         """Give every argument as plain data."""
         return {name: own_copy(getattr(self, name)) for name in self._fields}
 
+    def for_trackers(self) -> dict[str, Any]:
+        """Give every argument as trackers take them: numbers as they are, anything else as text."""
+        return {n: value if isinstance(value, int | float) else str(value) for n, value in self.to_dict().items()}
+
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
 

@@ -376,11 +376,7 @@ class Trainer(Predictor):
                 transaction.write(RUN, to_json({"run": self._run_name}))
             self._remove_old()  # where a process died between saving and removing
         if self.args.report_to:
-            config = {
-                name: value if isinstance(value, int | float | bool) else str(value)
-                for name, value in self.args.to_dict().items()
-            }
-            self.accelerator.init_trackers(Path(self.args.output_dir).name, config)
+            self.accelerator.init_trackers(Path(self.args.output_dir).name, self.args.for_trackers())
 
     def log(self, logs: Mapping[str, Any]) -> None:
         """Add an entry to the log, with the step and the epoch; callbacks and trackers get it, and `log.jsonl`."""
