@@ -52,7 +52,7 @@ class Embeddings(nn.Module):
         self.word_embeddings = nn.Embed(config.vocab_size, config.dim, embedding_init=normal)
         sinusoids = (lambda *_: jnp.asarray(draw_sinusoids(count, config.dim))) if fixed else normal
         self.position_embeddings = nn.Embed(count, config.dim, embedding_init=sinusoids)
-        self.LayerNorm = nn.LayerNorm(epsilon=1e-12)
+        self.LayerNorm = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)
         self.dropout = nn.Dropout(config.dropout)
 
     def __call__(self, tokens: Array, positions: Array, train: bool) -> Array:
@@ -101,9 +101,9 @@ class TransformerBlock(nn.Module):
 
     def setup(self) -> None:
         self.attention = MultiHeadSelfAttention(self.config, self.number)
-        self.sa_layer_norm = nn.LayerNorm(epsilon=1e-12)
+        self.sa_layer_norm = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)
         self.ffn = FFN(self.config)
-        self.output_layer_norm = nn.LayerNorm(epsilon=1e-12)
+        self.output_layer_norm = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)
 
     def __call__(self, x: Array, mask: Opt, train: bool, only_first: bool) -> tuple[Array, Array]:
         """Give the states of all tokens, or of each row's first only, and the attention weights."""
@@ -203,7 +203,7 @@ class FlaxDistilBertForMaskedLM(FlaxDistilBertPreTrainedModel):
     def setup(self) -> None:
         self.distilbert = FlaxDistilBertModel(self.config)
         self.vocab_transform = linear(self.config, self.config.dim)
-        self.vocab_layer_norm = nn.LayerNorm(epsilon=1e-12)
+        self.vocab_layer_norm = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)
         tied, scale = self.config.tie_word_embeddings, self.config.initializer_range
         self.vocab_projector = VocabularyScores(self.config.vocab_size, tied=tied, stddev=scale)
 
