@@ -1,4 +1,4 @@
-"""Lets JAX keep what it compiles, for this process and for those that it starts. Imported before JAX is."""
+"""Has JAX compile in haste, and keep what it compiled, here and in processes that start here. Imported before JAX is."""
 
 import atexit
 import os
@@ -6,6 +6,10 @@ import tempfile
 
 FOLDER = tempfile.TemporaryDirectory(prefix="maquette-compiled-")
 atexit.register(FOLDER.cleanup)
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", FOLDER.name)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+SETTINGS = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_COMPILATION_CACHE_DIR": FOLDER.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+}
+os.environ.update({name: value for name, value in SETTINGS.items() if name not in os.environ})
