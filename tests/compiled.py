@@ -1,4 +1,4 @@
-"""Has JAX compile in haste, and keep what it compiled, here and in processes that start here. Imported before JAX is."""
+"""Has JAX compile in haste, and keep what it compiled, here and in processes that start here; imported before JAX."""
 
 import atexit
 import os
