@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import maquette
+from maquette.registry import PREFIXES
 from maquette.tensors import to_tensor
 from maquette.testing import Case, cases
 
@@ -68,6 +69,37 @@ def compare(found: Mapping[str, np.ndarray], expected: Mapping[str, Any], *, tol
 
 def tolerance_of(case: Case) -> float:
     return TOLERANCE.get(case.card.model_type, 1e-5)
+
+
+def check_saved_again(case: Case, place: Path, folder: Path) -> None:
+    """Load what torch saved, and save it: the weights are the same file, and the configuration but for its class."""
+    case.model_class.from_pretrained(place).save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() == (place / "model.safetensors").read_bytes()
+    old, new = (json.loads((each / "config.json").read_text(encoding="utf-8")) for each in (place, folder))
+    assert new.pop("architectures") == [case.model_class.__name__]
+    assert old.pop("architectures") == [torch_name(case)]
+    assert new == old
+
+
+def check_torch_loads(framework: str, folder: Path) -> None:
+    """Save fresh models of a framework, and have torch give the same numbers for them."""
+    for case in cases(framework=framework):
+        place = folder / case.model_class.__name__
+        model = case.model_class.from_config(case.config())
+        model.save_pretrained(place)
+        np.savez(place / "plain.in.npz", **model.dummy_inputs)
+        np.savez(place / "plain.out.npz", **without_loss(flatten(model(**model.dummy_inputs))))
+        (place / "auto_class.txt").write_text(case.auto_class.removeprefix(PREFIXES[framework]), encoding="utf-8")
+    run_torch("load", folder)
+    for case in cases(framework=framework):
+        place = folder / case.model_class.__name__
+        found = without_loss(read(place / "torch.out.npz"))
+        compare(found, read(place / "plain.out.npz"), tolerance=tolerance_of(case))
+
+
+def without_loss(output: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what models of Flax do not give."""
+    return {name: value for name, value in output.items() if name != "loss"}
 
 
 def check_preprocessing(framework: str, folder: Path) -> set[str]:

@@ -1,12 +1,20 @@
 """Every Flax class against its torch sibling: outputs on the same folder, and folders both ways."""
 
-import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from frameworks import check_copied_folders, compare, flatten, read, run_torch, tolerance_of, torch_name
+from frameworks import (
+    check_copied_folders,
+    check_saved_again,
+    check_torch_loads,
+    compare,
+    flatten,
+    read,
+    tolerance_of,
+    torch_name,
+    without_loss,
+)
 
 import maquette
 from maquette.testing import cases
@@ -22,36 +30,17 @@ def test_a_torch_folder_gives_the_same_numbers(case, from_torch: Path) -> None:
     variants = sorted(path.name.partition(".")[0] for path in place.glob("*.in.npz"))
     assert {"plain", "kept"} <= set(variants)
     for variant in set(variants) - {"labels"}:  # a Flax model gives no losses
-        expected = {n: v for n, v in read(place / f"{variant}.out.npz").items() if n != "loss"}
-        found = {n: v for n, v in flatten(model(**read(place / f"{variant}.in.npz"))).items() if n != "loss"}
-        compare(found, expected, tolerance=tolerance_of(case))
+        found = without_loss(flatten(model(**read(place / f"{variant}.in.npz"))))
+        compare(found, without_loss(read(place / f"{variant}.out.npz")), tolerance=tolerance_of(case))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_torch_folder_is_saved_again_bit_for_bit(case, from_torch: Path, tmp_path: Path) -> None:
-    place = from_torch / torch_name(case)
-    case.model_class.from_pretrained(place).save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").read_bytes() == (place / "model.safetensors").read_bytes()
-    old, new = (json.loads((folder / "config.json").read_text()) for folder in (place, tmp_path))
-    assert new.pop("architectures") == [case.model_class.__name__]
-    assert old.pop("architectures") == [torch_name(case)]
-    assert new == old
+    check_saved_again(case, from_torch / torch_name(case), tmp_path)
 
 
-def test_torch_loads_what_flax_made(tmp_path: Path) -> None:
-    """Fresh Flax models, saved, give the same numbers in torch."""
-    for case in CASES:
-        place = tmp_path / case.model_class.__name__
-        model = case.model_class.from_config(case.config())
-        model.save_pretrained(place)
-        np.savez(place / "plain.in.npz", **model.dummy_inputs)
-        np.savez(place / "plain.out.npz", **flatten(model(**model.dummy_inputs)))
-        (place / "auto_class.txt").write_text(case.auto_class.removeprefix("Flax"), encoding="utf-8")
-    run_torch("load", tmp_path)
-    for case in CASES:
-        place = tmp_path / case.model_class.__name__
-        found = {n: v for n, v in read(place / "torch.out.npz").items() if n != "loss"}
-        compare(found, read(place / "plain.out.npz"), tolerance=tolerance_of(case))
+def test_torch_loads_what_is_made_here(tmp_path: Path) -> None:
+    check_torch_loads("flax", tmp_path)
 
 
 def test_no_other_framework_here() -> None:
