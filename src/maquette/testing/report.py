@@ -171,11 +171,19 @@ def _read_choice(
 
 def describe(error: BaseException) -> str:
     """Say in one line what an exception is, and which line of the caller's code it comes from."""
+    error = _unwrapped(error)
     said = str(error).strip()
     said = wrapped[1] if (wrapped := KERAS.match(said)) else said
     first = re.sub(r"(:?)\n\s*- ", lambda found: ": " if found[1] else "; ", said.split("\n\n")[0])
     text = textwrap.shorten(first.replace("\n", ". "), 400, placeholder=" …")
     return f"{type(error).__name__}: {text}".rstrip(":. ") + _place(error)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Give the error that Keras was wrapping when it failed at that: it cannot make errors of JAX anew."""
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__) if error.__traceback__ else [(None, 0)]
+    module = str(innermost.f_globals.get("__name__", "")) if innermost else ""
+    return error.__context__ if module == "jax._src.errors" and error.__context__ else error
 
 
 def _place(error: BaseException) -> str:

@@ -92,9 +92,8 @@ def _find(layer: keras.Layer, variable: Any) -> list[str]:
     return []
 
 
-_INTERNAL = frozenset(
-    {*vars(keras.Model()), *vars(keras.Layer())}
-)  # where Keras keeps them too, as TensorFlow does in _self_…
+# Where Keras keeps layers and variables itself; TensorFlow does so too, under names that begin with _self_.
+_INTERNAL = frozenset({*vars(keras.Model()), *vars(keras.Layer())})
 
 
 def variables_read(model: Any, inputs: Mapping[str, Any]) -> list[Any]:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from maquette.layout import torch_name
 from maquette.testing.arrays.subject import arrays_in, finite, reached, running, snapshot
 from maquette.testing.comparison import compare, flatten, in_words
 from maquette.testing.labels import label_names
@@ -33,9 +34,8 @@ def check_loss(subject: Subject) -> Iterator[Fault]:
         yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
     elif tuple(output["loss"].shape):
         yield Fault(f"the loss is a tensor of shape {tuple(output['loss'].shape)}, not one number", "take its mean")
-    elif not finite(arrays_in(output["loss"])[""]):
-        value = arrays_in(output["loss"])[""]
-        yield Fault(f"the loss is {value}", "initialise every weight, and check that the labels are in range")
+    elif not finite(loss := arrays_in(output["loss"])[""]):
+        yield Fault(f"the loss is {loss}", "initialise every weight, and check that the labels are in range")
     if not any(name.endswith("logits") for name in output):
         yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)
 
@@ -46,7 +46,7 @@ def check_loss(subject: Subject) -> Iterator[Fault]:
 def check_gradients(subject: Subject) -> Iterator[Fault]:
     """Every trainable variable receives a gradient, in evaluation mode or in training, and a finite one."""
     model = subject.build()
-    names = {id(variable): ".".join(path) for path, variable in subject.paths(model)}
+    names = {id(variable): torch_name(path) for path, variable in subject.paths(model)}
     variables = model.trainable_variables
     if not variables:
         raise NotApplicableError(f"{subject.name} has no trainable variables")
@@ -116,7 +116,10 @@ def check_fit(subject: Subject) -> Iterator[Fault | Unchecked]:
             if not np.isfinite(values[0]):
                 yield Fault(f"after one step of fit, `{name}` is {values[0]}", "mend what makes the loss so")
         if not compare(before, model.state_arrays(), 0.0):
-            yield Fault("one step of fit changes no weight", "leave the loss, unless it is computed from the output")
+            yield Fault(
+                "one step of fit changes no weight",
+                "compute the loss from the output, and leave train_step to the base",
+            )
         yield from _check_archive(subject, model)
 
 
