@@ -181,6 +181,44 @@ def test_resized_vocabularies_keep_their_rows(tied: bool, size: int, tmp_path: P
         model.resize_token_embeddings(0)
 
 
+class TokenConfig(PretrainedConfig):
+    model_type = "tokens"
+    vocab_size: int = 5
+
+
+class Scale(layers.Layer):
+    """A weight for every entry, right inside a layer that a list holds."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.by_entry = self.add_weight(shape=(size,), initializer="ones")
+
+    def call(self, x):
+        return x * self.by_entry
+
+
+class TFTokens(TFPreTrainedModel):
+    config_class = TokenConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = layers.Embedding(config.vocab_size, 3)
+        self.heads = [layers.Dense(3), Scale(config.vocab_size)]
+        self.score = layers.Dense(config.vocab_size)
+
+    def call(self, input_ids):
+        return self.heads[1](self.score(self.heads[0](self.embed(input_ids))))
+
+
+def test_what_cannot_be_resized_stays_as_it_is() -> None:
+    model = TFTokens(TokenConfig())
+    before = np.asarray(model(**model.dummy_inputs))
+    with pytest.raises(NotImplementedError, match=r"Scale has a variable for every entry .* an attribute of its own"):
+        model.resize_token_embeddings(7)
+    assert model.config.vocab_size == 5
+    np.testing.assert_array_equal(np.asarray(model(**model.dummy_inputs)), before)
+
+
 def test_a_file_that_unties_tied_weights_is_refused(tmp_path: Path) -> None:
     TFDistilBertForMaskedLM(tiny(tie_word_embeddings=False)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="ties weights for which the file holds different values"):

@@ -131,7 +131,8 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 
     def _become(self, other: Any) -> Any:
         """Take layers of the other model where the shapes of their variables differ."""
-        _replace_layers(self, other)
+        for place in list(_find_replacements(self, other)):
+            _replace(*place)
         self.config.vocab_size = other.config.vocab_size
         self.base_model.config.vocab_size = other.config.vocab_size
         return self
@@ -246,7 +247,7 @@ def _variables_of(dtype: Any) -> Iterator[None]:
 
 def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
     """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
-    own = {id(v) for v in [*layer._trainable_variables, *layer._non_trainable_variables]}
+    own = {id(variable) for variable in _own(layer)}
     for name, value in vars(layer).items():
         if id(value) in own:
             yield (*start, name.strip("_")), value
@@ -267,19 +268,29 @@ def _layers_in(value: Any, path: Path) -> Iterator[tuple[Path, keras.Layer]]:
             yield from _layers_in(item, (*path, str(name)))
 
 
-def _replace_layers(layer: keras.Layer, other: keras.Layer) -> None:
-    """Put layers of `other` into `layer` wherever their own variables have other shapes."""
-    for name, mine in [(n, v) for n, v in vars(layer).items() if isinstance(v, keras.Layer) and n[0] != "_"]:
-        theirs = getattr(other, name)
-        if _shapes(mine.variables) == _shapes(theirs.variables):
-            continue
-        if _shapes(_own(mine)) == _shapes(_own(theirs)):
-            _replace_layers(mine, theirs)
-        else:
-            layer._tracker.unlock()
-            layer._layers.remove(mine)
-            setattr(layer, name, theirs)
-            layer._tracker.lock()
+def _find_replacements(layer: keras.Layer, other: keras.Layer) -> Iterator[tuple[keras.Layer, str, keras.Layer]]:
+    """Find where a layer of `other` has to take the place of one in `layer`, as its own variables differ in shape."""
+    if _shapes(_own(layer)) != _shapes(_own(other)):
+        raise NotImplementedError(
+            f"{type(layer).__name__} has a variable for every entry of the vocabulary, which cannot be resized where it "
+            "is: keep it in a layer that is an attribute of its own, not the model's itself and not in a list."
+        )
+    for name, value in [(name, value) for name, value in vars(layer).items() if name[0] != "_"]:
+        for (_, mine), (_, theirs) in zip(_layers_in(value, ()), _layers_in(getattr(other, name), ()), strict=True):
+            if _shapes(mine.variables) == _shapes(theirs.variables):
+                continue
+            if mine is value and _shapes(_own(mine)) != _shapes(_own(theirs)):
+                yield layer, name, theirs
+            else:
+                yield from _find_replacements(mine, theirs)
+
+
+def _replace(layer: keras.Layer, name: str, new: keras.Layer) -> None:
+    """Put a layer in an attribute of one that Keras has locked, in another's place."""
+    layer._tracker.unlock()
+    layer._layers.remove(getattr(layer, name))
+    setattr(layer, name, new)
+    layer._tracker.lock()
 
 
 def _own(layer: keras.Layer) -> list[Any]:
