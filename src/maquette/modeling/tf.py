@@ -272,8 +272,8 @@ def _find_replacements(layer: keras.Layer, other: keras.Layer) -> Iterator[tuple
     """Find where a layer of `other` has to take the place of one in `layer`, as its own variables differ in shape."""
     if _shapes(_own(layer)) != _shapes(_own(other)):
         raise NotImplementedError(
-            f"{type(layer).__name__} has a variable for every entry of the vocabulary, which cannot be resized where it "
-            "is: keep it in a layer that is an attribute of its own, not the model's itself and not in a list."
+            f"{type(layer).__name__} has a variable for every entry of the vocabulary, which cannot be resized where "
+            "it is: keep it in a layer that is an attribute of its own, not the model's itself and not in a list."
         )
     for name, value in [(name, value) for name, value in vars(layer).items() if name[0] != "_"]:
         for (_, mine), (_, theirs) in zip(_layers_in(value, ()), _layers_in(getattr(other, name), ()), strict=True):
