@@ -46,7 +46,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The output folder of a short training, and what it printed."""
     root = tmp_path_factory.mktemp("photographs")
     finished = run("train.py", "--output", root / "out", "--steps", 40, cwd=root)
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.returncode == 0, finished.stderr
+    assert {line.split()[0] for line in finished.stderr.splitlines()} == {"step"}  # how far it is, and nothing else
     return root / "out", finished.stdout
 
 
@@ -60,10 +61,13 @@ def test_training_learns_and_says_what_it_did(trained: tuple[Path, str]) -> None
     saved = read_arrays(output / "photo-labels.npz")
     right, count = int((saved["logits"].argmax(1) == saved["labels"]).sum()), len(saved["labels"])
     assert f"Held-out accuracy: {100 * right / count:.1f} % ({right} of {count} tiles)." in printed
-    losses = re.search(r"Loss: (\d\.\d\d) in the first ten steps, (\d\.\d\d) in the last ten\.", printed)
+    losses = re.search(r"Loss: (\d\.\d\d) in the first ten steps, (\d\.\d\d) in the last ones\.", printed)
     colour = re.search(r"The nearest mean colour alone: (\d+\.\d) %\.", printed)
     assert losses and colour
     assert float(losses[2]) < float(losses[1]) / 1.5
+    log = [json.loads(line)["loss"] for line in (output / "training" / "log.jsonl").read_text().splitlines()]
+    assert (f"{log[0]:.2f}", f"{log[-1]:.2f}", len(log)) == (losses[1], losses[2], 4)
+    assert (output / "training" / "report.html").is_file()
     assert 100 * right / count > float(colour[1])
     by_label = re.search(r"By label: (.*)\.", printed)
     assert by_label and [each.split()[0] for each in by_label[1].split(", ")] == LABELS

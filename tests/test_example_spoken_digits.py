@@ -1,5 +1,6 @@
 """The speech example: who speaks in which set, how errors are counted, and the way from espeak-ng to a recogniser."""
 
+import json
 import os
 import random
 import re
@@ -172,7 +173,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("speech")
     options = {"--output": root / "out", "--clips": 48, "--steps": 24, "--judged": 10}
     finished = run("train.py", *(part for option in options.items() for part in option), cwd=root)
-    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.returncode == 0, finished.stderr
+    assert {line.split()[0] for line in finished.stderr.splitlines()} == {"step"}  # how far it is, and nothing else
     return root / "out", finished.stdout
 
 
@@ -183,10 +185,13 @@ def copied(trained: tuple[Path, str], tmp_path: Path) -> Path:
 
 @speaks
 def test_the_loss_falls_and_errors_are_reported(trained: tuple[Path, str]) -> None:
-    _, printed = trained
+    output, printed = trained
     assert re.search(r"^Learnt [\d,]+ parameters from 48 clips, 24 batches in \d+\.\d s ", printed)
     found = re.search(r"The loss fell from (\d+\.\d\d) to (\d+\.\d\d)\.", printed)
     assert found and float(found[1]) > float(found[2]) + 0.5
+    log = [json.loads(line)["loss"] for line in (output / "training" / "log.jsonl").read_text().splitlines()]
+    assert (f"{log[0]:.2f}", f"{log[-1]:.2f}", len(log)) == (found[1], found[2], 3)
+    assert (output / "training" / "report.html").is_file()
     assert re.search(r"Word error rate on unseen .*: \d+\.\d % \(\d+ of 30 words, \d+ voices\)\.", printed)
 
 

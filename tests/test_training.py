@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
 from training_models import Net, Noisy, Tagger, make_rows, make_tagged
 
 from maquette import (
@@ -190,7 +191,7 @@ def test_models_and_data_of_many_forms_learn_the_same(arguments, kind: str, form
     forms = {
         "dictionaries": rows,
         "tuples": [(row["x"], row["labels"]) for row in rows],
-        "dataset": torch.utils.data.TensorDataset(points, labels),
+        "dataset": TensorDataset(points, labels),
         "iterable": Endless(),
     }
     torch.manual_seed(0)
@@ -535,6 +536,27 @@ def test_labels_of_data_that_is_only_read_by_rows_are_checked_in_their_batch(arg
 
     with pytest.raises(InputError, match=r"A batch has 7 in 'labels', where 0 to 2 belong"):
         Trainer(Net(), arguments(), train_dataset=Rows()).train()
+
+
+def test_a_collator_of_ones_own_takes_tuples_in_any_order(arguments) -> None:
+    """Where `forward` has its labels, these rows have numbers that no class has."""
+    rows = make_rows(16)
+    inputs, labels = torch.stack([row["x"] for row in rows]), torch.tensor([row["labels"] for row in rows])
+    numbers = torch.arange(400, 416)
+
+    def collate(batch: list[tuple[Tensor, Any, Any]]) -> dict[str, Tensor]:
+        return {"x": torch.stack([row[0] for row in batch]), "labels": torch.tensor([int(row[2]) for row in batch])}
+
+    found = []
+    for data in (list(zip(inputs, numbers.tolist(), labels, strict=True)), TensorDataset(inputs, numbers, labels)):
+        torch.manual_seed(0)
+        trainer = Trainer(Net(), arguments(), train_dataset=data, data_collator=collate)
+        trainer.train()
+        found.append(losses_of(trainer))
+    torch.manual_seed(0)
+    plain = Trainer(Net(), arguments(), train_dataset=rows)
+    plain.train()
+    assert found == [losses_of(plain)] * 2
 
 
 class Vocabulary:

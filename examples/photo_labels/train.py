@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from regions import LABELS, Place, cut, load_photos, split
 from tiles import predict
-from tqdm import tqdm
+from torch import Tensor
 
-from maquette import AutoModelForImageClassification, ViTConfig, ViTImageProcessor
+from maquette import AutoModelForImageClassification, Trainer, TrainingArguments, ViTConfig, ViTImageProcessor
 
 BATCH_SIZE = 64
 LEARNING_RATE = 0.001  # at its highest
@@ -34,36 +34,38 @@ def build_model():
     return AutoModelForImageClassification.from_config(config)
 
 
-def vary(tiles: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def vary(tiles: np.ndarray) -> np.ndarray:
     """Mirror every second tile, and change its light and its tint a little: what is in it stays the same."""
     each = (len(tiles), 1, 1)
-    mirrored = np.where(rng.random((*each, 1)) < 0.5, tiles, tiles[:, :, ::-1])
-    light = rng.uniform(0.85, 1.15, (*each, 1)) * rng.uniform(0.95, 1.05, (*each, 3))
-    return np.clip(mirrored * light + rng.uniform(-8, 8, (*each, 1)), 0, 255).astype(np.uint8)
+    mirrored = np.where(np.random.random((*each, 1)) < 0.5, tiles, tiles[:, :, ::-1])
+    light = np.random.uniform(0.85, 1.15, (*each, 1)) * np.random.uniform(0.95, 1.05, (*each, 3))
+    return np.clip(mirrored * light + np.random.uniform(-8, 8, (*each, 1)), 0, 255).astype(np.uint8)
 
 
-def train(model, processor: ViTImageProcessor, places: list[Place], steps: int, rng: np.random.Generator):
-    """A plain training loop, in which every label is as frequent as any other; gives the loss of each step."""
-    photos = load_photos()
-    groups = [[place for place in places if place.label == number] for number in range(len(LABELS))]
+def train(model, processor: ViTImageProcessor, places: list[Place], folder: Path, options) -> list[float]:
+    """Draw places so that every label is as frequent as any other; gives the mean loss of every ten steps."""
+    photos, labels = load_photos(), torch.tensor([place.label for place in places])
+    rows = torch.multinomial(1 / labels.bincount()[labels], options.steps * BATCH_SIZE, replacement=True)
+    drawn = [places[row] for row in rows]
+
+    def collate(batch: list[Place]) -> dict[str, Tensor]:
+        labels = torch.tensor([place.label for place in batch])
+        return {**processor(vary(cut(photos, batch)), return_tensors="pt"), "labels": labels}
+
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    losses = []
-    model.train()
-    with tqdm(total=steps, desc="Training", unit="batch", disable=None) as bar:
-        for _ in range(steps):
-            labels = rng.integers(len(LABELS), size=BATCH_SIZE)
-            tiles = cut(photos, [groups[label][rng.integers(len(groups[label]))] for label in labels])
-            inputs = processor(vary(tiles, rng), return_tensors="pt")
-            loss = model(**inputs, labels=torch.from_numpy(labels)).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            bar.update()
-            bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
-    return losses
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=options.steps)
+    args = TrainingArguments(
+        folder,
+        num_train_epochs=1,
+        per_device_train_batch_size=BATCH_SIZE,
+        seed=options.seed,
+        logging_steps=10,
+        save_strategy="no",
+    )
+    trainer = Trainer(model, args, data_collator=collate, train_dataset=drawn, optimizers=(optimizer, schedule))
+    trainer.train()
+    model.cpu()
+    return [entry["loss"] for entry in trainer.state.log_history]
 
 
 def guess_by_colour(learnt: list[Place], held_out: list[Place]) -> np.ndarray:
@@ -94,7 +96,7 @@ def main() -> None:
     start = time.perf_counter()
     learnt, held_out = split()
     model, processor = build_model(), ViTImageProcessor(size=32)
-    losses = train(model, processor, learnt, options.steps, np.random.default_rng(options.seed))
+    losses = train(model, processor, learnt, options.output / "training", options)
     seconds = time.perf_counter() - start
 
     tiles, labels = cut(load_photos(), held_out), np.array([place.label for place in held_out])
@@ -107,7 +109,7 @@ def main() -> None:
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"Trained {parameters:,} parameters on {len(learnt):,} places, {options.steps} steps in {seconds:.1f} s.")
-    print(f"Loss: {np.mean(losses[:10]):.2f} in the first ten steps, {np.mean(losses[-10:]):.2f} in the last ten.")
+    print(f"Loss: {losses[0]:.2f} in the first ten steps, {losses[-1]:.2f} in the last ones.")
     report(labels, logits.argmax(1), guess_by_colour(learnt, held_out))
 
 

@@ -8,7 +8,6 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,13 @@ import torch
 from make_speech import WORDS, SpeechError, make_speech, plan
 from picture import draw_clip
 from recognise import SAMPLING_RATE, score, write_down
-from torch import Tensor
-from tqdm import tqdm
 from word_errors import report
 
 from maquette import (
     AutoModelForCTC,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
     Wav2Vec2Config,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -88,38 +88,30 @@ def vary(samples: np.ndarray) -> np.ndarray:
     return (stretched + noise).astype(np.float32)
 
 
-def make_batches(sounds: list[np.ndarray], labels: list[list[int]], processor) -> Iterator[dict[str, Tensor]]:
-    """Put clips of roughly the same length together, in ever new batches, without end."""
-    while True:
-        order = sorted(range(len(sounds)), key=lambda n: len(sounds[n]) + random.random() * SAMPLING_RATE / 2)  # noqa: S311
-        parts = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
-        random.shuffle(parts)
-        for part in parts:
-            rows, texts = [vary(sounds[n]) for n in part], [labels[n] for n in part]
-            # Labels are padded with the blank, which the loss leaves out.
-            yield processor.pad({"input_values": rows}, {"input_ids": texts}, return_tensors="pt")
-
-
-def train(model, processor, sounds: list[np.ndarray], texts: list[str], steps: int) -> list[float]:
-    """A plain training loop; gives the loss of every step."""
-    labels = processor(text=texts)["input_ids"]
-    batches = make_batches(sounds, labels, processor)
+def train(model, processor, rows: list[dict], folder: Path, options) -> list[float]:
+    """Give the mean loss of every ten batches."""
+    pad = DataCollatorWithPadding(processor)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
-    model.train()
-    losses = []
-    with tqdm(total=steps, desc="Training", unit="batch", disable=None) as bar:
-        for _ in range(steps):
-            loss = model(**next(batches)).loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            bar.update()
-            bar.set_postfix_str(f"loss {np.mean(losses[-50:]):.3f}", refresh=False)
-    return losses
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=options.steps, pct_start=0.15)
+    args = TrainingArguments(
+        folder,
+        max_steps=options.steps,
+        per_device_train_batch_size=BATCH_SIZE,
+        group_by_length=True,
+        seed=options.seed,
+        logging_steps=10,
+        save_strategy="no",
+    )
+    trainer = Trainer(
+        model,
+        args,
+        data_collator=lambda batch: pad([{**row, "input_values": vary(row["input_values"])} for row in batch]),
+        train_dataset=rows,
+        optimizers=(optimizer, schedule),
+    )
+    trainer.train()
+    model.cpu()
+    return [entry["loss"] for entry in trainer.state.log_history]
 
 
 def recognise(model, processor, paths: list[str]) -> list[str]:
@@ -159,12 +151,12 @@ def main() -> str | None:
         return str(error)
     torch.set_num_threads(1)  # so small a model gains little from more
     torch.manual_seed(options.seed)
-    random.seed(options.seed)
     start, work = time.perf_counter(), time.process_time()
     processor = build_processor()
     model = build_model(processor)
-    sounds = processor(audio=paths, resample=True)["input_values"]
-    losses = train(model, processor, sounds, texts, options.steps)
+    sounds, labels = processor(audio=paths, resample=True)["input_values"], processor(text=texts)["input_ids"]
+    rows = [{"input_values": clip, "labels": letters} for clip, letters in zip(sounds, labels, strict=True)]
+    losses = train(model, processor, rows, options.output / "training", options)
     seconds, work = time.perf_counter() - start, time.process_time() - work
 
     heard = recognise(model, processor, judged_paths)
@@ -174,7 +166,7 @@ def main() -> str | None:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learnt = f"{parameters:,} parameters from {len(paths):,} clips, {options.steps:,} batches"
     print(f"Learnt {learnt} in {seconds:.1f} s ({work:.1f} s of one core).")
-    print(f"The loss fell from {np.mean(losses[:10]):.2f} to {np.mean(losses[-10:]):.2f}.")
+    print(f"The loss fell from {losses[0]:.2f} to {losses[-1]:.2f}.")
     print(report(plan(options.judge, options.judged), heard))
     return None
 

@@ -206,13 +206,13 @@ def find_classes(model: nn.Module, batch: dict[str, Any], interface: Interface) 
     ]
 
 
-def scan_labels(dataset: Any, limit: Limit, interface: Interface, place: str) -> None:
+def scan_labels(dataset: Any, limit: Limit, intake: Intake, place: str) -> None:
     """Look through all labels of data that makes it cheap.
 
     Raises:
         InputError: with the row.
     """
-    for number, value in enumerate(_column(dataset, limit.column, interface)):
+    for number, value in enumerate(_column(dataset, limit.column, intake)):
         if isinstance(value, int) and 0 <= value < limit.below:  # by far the most
             continue
         array = np.asarray(value)
@@ -220,13 +220,13 @@ def scan_labels(dataset: Any, limit: Limit, interface: Interface, place: str) ->
             limit.check(torch.from_numpy(np.atleast_1d(array).astype(np.int64)), f"Row {number} of the {place} data")
 
 
-def _column(dataset: Any, name: str, interface: Interface) -> Iterable[Any]:
+def _column(dataset: Any, name: str, intake: Intake) -> Iterable[Any]:
     names = (name, *LABEL_SPELLINGS) if name == "labels" else (name,)
+    arguments = intake.interface.names if intake.early else ()  # what is where, only the user's own collator knows
+    place = arguments.index(name) if name in arguments else -1
     if isinstance(dataset, TensorDataset):
-        place = interface.names.index(name)
-        return dataset.tensors[place].numpy() if place < len(dataset.tensors) else ()
+        return dataset.tensors[place].numpy() if 0 <= place < len(dataset.tensors) else ()
     if isinstance(dataset, list | tuple):
-        place = interface.names.index(name) if name in interface.names else -1
         return (_item(row, names, place) for row in dataset)
     found = [column for column in names if column in (getattr(dataset, "column_names", None) or ())]
     return dataset[found[0]] if found and is_indexed(dataset) else ()
@@ -281,7 +281,7 @@ def check_run(
         )
     for limit in classes:
         for place, dataset in data.items():
-            scan_labels(dataset, limit, intake.interface, place)
+            scan_labels(dataset, limit, intake, place)
 
 
 @contextlib.contextmanager
