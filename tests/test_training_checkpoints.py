@@ -233,6 +233,23 @@ def test_a_checkpoint_too_many_goes_when_the_run_is_resumed(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
 
 
+def test_a_damaged_newest_one_costs_no_older_one(tmp_path: Path) -> None:
+    """It will be written again, so it does not count among those to keep."""
+    make_trainer(tmp_path).train()
+    damage(tmp_path / "checkpoint-6", "model.safetensors", "cut")
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seen.extend([state.global_step, *sorted(path.name for path in tmp_path.glob("checkpoint-*"))])
+
+    trainer = make_trainer(tmp_path, save_total_limit=2)
+    trainer.add_callback(Look())
+    trainer.train(resume_from_checkpoint=True)
+    assert seen == [4, "checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+
+
 def test_none_left_is_an_error_and_no_silent_restart(saved: Path, tmp_path: Path) -> None:
     for step in (2, 4, 6):
         damage(saved / f"checkpoint-{step}", "optimizer.safetensors", "bit")

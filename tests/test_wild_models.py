@@ -211,8 +211,8 @@ LACKING = {
     ),
     "from transformers import BitsAndBytesConfig": "takes BitsAndBytesConfig from transformers",
     "import transformers\nx = transformers.BitsAndBytesConfig": "takes BitsAndBytesConfig from transformers",
-    "import transformers.trainer_utils as t\nx = t.EvalPrediction": (
-        "takes EvalPrediction from transformers.trainer_utils"
+    "import transformers.trainer_utils as t\nx = t.EvalLoopOutput": (
+        "takes EvalLoopOutput from transformers.trainer_utils"
     ),
     "from transformers.modeling_outputs import BaseModelOutputWithPats": "Did you mean .*'BaseModelOutputWithPast'",
 }

@@ -179,9 +179,12 @@ def open_checkpoint(output_dir: Path, wanted: Any) -> Path:
     )
 
 
-def remove_old(output_dir: Path, *, keep: int, best: str | None) -> None:
-    """Remove the oldest checkpoints beyond the number to keep, but never the best one; the manifest goes first."""
-    folders = list_checkpoints(output_dir)
+def remove_old(output_dir: Path, *, keep: int, best: str | None, step: int) -> None:
+    """Remove the oldest checkpoints beyond the number to keep, but never the best one; the manifest goes first.
+
+    What is newer than `step`, where the run is, does not count: a run that died there left it, and it will come again.
+    """
+    folders = [path for path in list_checkpoints(output_dir) if int(path.name.rpartition("-")[2]) <= step]
     kept = [path for path in folders if best and path.name == Path(best).name]
     kept += [path for path in folders if path not in kept][: max(1, keep - len(kept))]
     for folder in folders:

@@ -202,7 +202,7 @@ class Trainer(Predictor):
                 raise ConfigurationError(
                     "The data has no length, so epochs cannot be counted: set max_steps."
                 ) from None
-            state.max_steps = state.num_train_epochs = args.max_steps
+            state.max_steps, state.num_train_epochs = args.max_steps, 0  # 0: nobody knows
             return
         steps = max(1, -(-self._batches // args.gradient_accumulation_steps))
         state.max_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps)
@@ -454,7 +454,8 @@ class Trainer(Predictor):
 
     def _remove_old(self) -> None:
         if limit := self.args.save_total_limit:
-            remove_old(Path(self.args.output_dir), keep=limit, best=self.state.best_model_checkpoint)
+            best, step = self.state.best_model_checkpoint, self.state.global_step
+            remove_old(Path(self.args.output_dir), keep=limit, best=best, step=step)
 
     def _describe_data(self) -> dict[str, Any]:
         """Give what decides which rows make which batch."""
