@@ -25,6 +25,7 @@ from maquette import (
     FlaxDistilBertModel,
     FlaxPreTrainedModel,
     PretrainedConfig,
+    SaveError,
 )
 from maquette.layout import flatten, unflatten
 
@@ -294,3 +295,54 @@ print("equal")
 
 def test_no_other_framework_here() -> None:
     assert not {"torch", "tensorflow", "keras"} & set(sys.modules)
+
+
+def test_one_array_in_two_places_is_saved_twice(tmp_path: Path) -> None:
+    """Arrays never change, so a layer that was copied is no tied one."""
+    module, variables = FlaxOdd.from_config(OddConfig()).unbind()
+    params = {**variables["params"], "blocks_1": variables["params"]["blocks_0"]}
+    model = module.bind({**variables, "params": params})
+    model.save_pretrained(tmp_path)
+    x = RNG.normal(size=(2, 5, 6)).astype("float32")
+    np.testing.assert_array_equal(FlaxOdd.from_pretrained(tmp_path, strict=True)(x), model(x))
+
+
+def test_variables_that_are_not_the_models_are_refused(tmp_path: Path) -> None:
+    module, variables = FlaxOdd.from_config(OddConfig()).unbind()
+    params = variables["params"]
+    wrong = jax.tree.map(lambda leaf: leaf[..., :2], params["blocks_3"])
+    fewer = {name: tree for name, tree in params.items() if name != "blocks_4"}
+    with pytest.raises(SaveError, match=r"blocks\.4\.linear_1\.weight: not there"):
+        module.bind(variables).save_pretrained(tmp_path, params=fewer)
+    with pytest.raises(SaveError, match=r"blocks\.3\.linear_1\.bias: \(2,\), where \(6,\) belongs"):
+        module.bind(variables).save_pretrained(tmp_path, params={**params, "blocks_3": wrong})
+    with pytest.raises(SaveError, match=r"blocks\.0\.norm\.running_mean: not there[\s\S]*'batch_stats'"):
+        module.save_pretrained(tmp_path, params=params)
+    with pytest.raises(SaveError, match="in another collection"):
+        module.bind({**variables, "average": params}).save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+class FlaxScaled(FlaxPreTrainedModel):
+    config_class = OddConfig
+    factor: float = 1.0
+
+    def setup(self):
+        self.embed = nn.Embed(self.config.width, 3)
+
+    @property
+    def dummy_inputs(self):
+        return {"ids": np.zeros((1, 2), "int32")}
+
+    def __call__(self, ids):
+        return self.embed(ids) * self.factor
+
+
+def test_fields_of_the_module_stay_when_it_is_resized() -> None:
+    config = OddConfig(width=6)
+    model = FlaxScaled.from_config(config, factor=10.0)
+    with pytest.raises(AttributeError, match="vocab_size"):
+        model.resize_token_embeddings(8)
+    masked = FlaxDistilBertForMaskedLM.from_config(tiny())
+    assert masked._rebuilt(tiny(vocab_size=44)).config.vocab_size == 44
+    assert model._rebuilt(OddConfig(width=7)).factor == 10.0

@@ -16,6 +16,7 @@ from maquette import (
     CheckpointError,
     DistilBertConfig,
     PretrainedConfig,
+    SaveError,
     TFAutoModelForSequenceClassification,
     TFDistilBertForMaskedLM,
     TFDistilBertForSequenceClassification,
@@ -400,3 +401,88 @@ print("light")
 def test_only_the_backend_is_imported(tmp_path: Path, run_fresh) -> None:
     TFDistilBertModel(tiny()).save_pretrained(tmp_path / "saved")
     assert "light" in run_fresh(f"import sys; sys.argv[1:] = ['{keras.backend.backend()}']" + LOAD)
+
+
+class TFNested(TFPreTrainedModel):
+    """Layers inside of what Keras makes itself, and weights in a list."""
+
+    config_class = PretrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.mlp = keras.Sequential([layers.Dense(4), layers.ReLU(), layers.Dense(2)])
+        start = keras.Input((2,))
+        self.graph = keras.Model(start, layers.Dense(3)(start))
+        self.scales = [self.add_weight(shape=(3,), initializer="random_normal") for _ in range(2)]
+        self.norm = layers.Normalization()
+
+    @property
+    def dummy_inputs(self):
+        return {"x": np.ones((2, 4), "float32")}
+
+    def call(self, x):
+        return self.graph(self.mlp(self.norm(x))) * self.scales[0] + self.scales[1]
+
+
+def test_what_keras_nests_is_saved_too(tmp_path: Path) -> None:
+    model = TFNested(PretrainedConfig())
+    x = RNG.normal(3, 2, size=(64, 4)).astype("float32")
+    model.norm.adapt(x)
+    model.save_pretrained(tmp_path)
+    saved = set(load_file(tmp_path / "model.safetensors"))
+    assert {"mlp.0.weight", "mlp.2.bias", "graph.1.weight", "scales.0", "scales.1"} <= saved
+    again = TFNested.from_pretrained(tmp_path, strict=True)
+    np.testing.assert_allclose(np.asarray(again(x)), np.asarray(model(x)), atol=1e-6)
+
+
+class TFHiding(TFPreTrainedModel):
+    config_class = PretrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.attend = layers.MultiHeadAttention(2, 4)
+
+    @property
+    def dummy_inputs(self):
+        return {"x": np.ones((1, 3, 4), "float32")}
+
+    def call(self, x):
+        return self.attend(x, x)
+
+
+def test_what_would_be_lost_is_refused(tmp_path: Path) -> None:
+    model = TFHiding(PretrainedConfig())
+    with pytest.raises(SaveError, match=r"no path of public attributes leads to these[\s\S]*query/kernel"):
+        model.save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+class TFWider(TFTokens):
+    def __init__(self, config, *, extra=3, **kwargs):
+        super().__init__(config, **kwargs)
+        self.heads = [layers.Dense(extra), layers.Dense(3)]
+
+    def call(self, input_ids):
+        return self.score(self.heads[1](self.heads[0](self.embed(input_ids))))
+
+
+def test_resizing_a_compiled_frozen_model_and_one_with_further_arguments() -> None:
+    model = TFWider(TokenConfig())
+    model.embed.trainable = False
+    model.compile("adam", "mse")
+    ids = np.arange(10).reshape(2, 5) % 5
+    before = np.asarray(model(ids))
+    model.resize_token_embeddings(8)
+    np.testing.assert_allclose(np.asarray(model(ids))[..., :5], before, atol=1e-6)
+    assert not model.embed.trainable and model.score.trainable
+    with pytest.raises(ValueError, match=r"heads\.0\.weight: \(7, 3\), rebuilt \(3, 3\)[\s\S]*get_config"):
+        TFWider(TokenConfig(), extra=7).resize_token_embeddings(8)
+
+
+def test_weights_of_samples_need_a_loss_of_compile() -> None:
+    model = TFDistilBertForSequenceClassification(tiny())
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="takes no weights of samples or classes"):
+        model.fit(INPUTS, LABELS, sample_weight=np.zeros(32), verbose=0)
+    model.compile("sgd", metrics=["accuracy"])
+    assert "accuracy" in model.fit({**INPUTS, "labels": LABELS}, verbose=0).history

@@ -7,7 +7,7 @@ A framework supplies three hooks: `_build` makes a model, `_variables` gives its
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class ArrayModelMixin(ModelMixin):
 
     _tied_weights_keys: ClassVar[Mapping[str, str]] = {}
     _keys_to_ignore_on_save: ClassVar[tuple[str, ...]] = ()
+    _shares_variables: ClassVar[bool] = True  # one variable in two places is one weight
 
     # Hooks -----------------------------------------------------------------------------------------------------
 
@@ -41,19 +42,27 @@ class ArrayModelMixin(ModelMixin):
         """Give the model with these values, in the framework's order of axes, for some of its variables."""
         raise NotImplementedError
 
+    def _check_saveable(self) -> None:
+        """Refuse a model that has variables which would not be saved."""
+
     # Loading ---------------------------------------------------------------------------------------------------
+
+    def _named(self) -> Iterator[tuple[Path, Any, str]]:
+        """Give every variable's path, itself, and the first name in files of the one it is."""
+        first: dict[Any, str] = {}
+        for path, variable in self._variables().items():
+            name = torch_name(path)
+            yield path, variable, first.setdefault(id(variable) if self._shares_variables else name, name)
 
     @classmethod
     def _slots(cls, model: Any, checkpoint: Checkpoint) -> Slots:
+        model._check_saveable()
         slots = Slots({})
-        first: dict[int, str] = {}
-        for path, variable in model._variables().items():
-            name = torch_name(path)
-            canonical = first.setdefault(id(variable), name)
-            if canonical != name:
-                slots.aliases[name] = canonical
+        for path, variable, first in model._named():
+            if torch_name(path) != first:
+                slots.aliases[torch_name(path)] = first
             else:
-                slots.shapes[name] = torch_shape(path, variable.shape)
+                slots.shapes[first] = torch_shape(path, variable.shape)
         slots.aliases |= {name: slots.aliases.get(source, source) for name, source in model._ties().items()}
         return slots
 
@@ -97,6 +106,7 @@ class ArrayModelMixin(ModelMixin):
     ) -> tuple[dict[str, int], Callable[[list[str], FilePath], None]]:
         from safetensors.numpy import save_file
 
+        self._check_saveable()
         tensors = self.state_arrays() if state_dict is None else _checked(state_dict, self.state_arrays())
         tensors = {name: array for name, array in tensors.items() if name not in self._keys_to_ignore_on_save}
 
@@ -108,12 +118,10 @@ class ArrayModelMixin(ModelMixin):
 
     def state_arrays(self) -> "dict[str, np.ndarray[Any, Any]]":
         """Give every weight as a numpy array, with the names and order of axes that files have; shared ones once."""
-        kept: dict[int, str] = {}
         found: dict[str, np.ndarray[Any, Any]] = {}
         counts: Mapping[str, Any] = getattr(self, "_batch_counts", {})
-        for path, variable in self._variables().items():
-            name = torch_name(path)
-            if kept.setdefault(id(variable), name) != name:
+        for path, variable, name in self._named():
+            if torch_name(path) != name:
                 continue
             found[name] = to_torch(path, np.asarray(variable))
             if name.endswith(".running_mean"):
@@ -146,7 +154,7 @@ class ArrayModelMixin(ModelMixin):
 
     def num_parameters(self) -> int:
         """Count the numbers in all weights that are saved, shared ones once; statistics of norms count too."""
-        return sum(math.prod(v.shape) for v in {id(v): v for v in self._variables().values()}.values())
+        return sum(math.prod(variable.shape) for path, variable, first in self._named() if torch_name(path) == first)
 
     # Reshaping -------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,9 @@ class ArrayModelMixin(ModelMixin):
         config.vocab_size = size
         resized = self._rebuilt(config)
         olds = {path: np.asarray(variable) for path, variable in self._variables().items()}
-        arrays = {p: _keep_rows(p, olds[p], np.asarray(new)) for p, new in resized._variables().items()}
+        news = {path: np.asarray(variable) for path, variable in resized._variables().items()}
+        _check_resized(olds, news, self.config.vocab_size, size)
+        arrays = {path: _keep_rows(path, olds[path], new) for path, new in news.items()}
         return self._become(resized._with_arrays(arrays))
 
     def _rebuilt(self, config: Any) -> Any:
@@ -186,6 +196,23 @@ class ArrayModelMixin(ModelMixin):
     def _become(self, other: Any) -> Any:
         """Take over the weights of another model of the class whose shapes may differ; give what is to be used."""
         return other
+
+
+def _check_resized(
+    olds: "Mapping[Path, np.ndarray[Any, Any]]", news: "Mapping[Path, np.ndarray[Any, Any]]", old: int, new: int
+) -> None:
+    """See that a model was rebuilt as it was, but for rows that belong to vocabulary entries."""
+    wrong = [torch_name(path) for path in olds.keys() ^ news.keys()]
+    for path in olds.keys() & news.keys():
+        mine, theirs = (torch_shape(path, arrays[path].shape) for arrays in (olds, news))
+        if mine != theirs and (mine[:1], theirs[:1], mine[1:]) != ((old,), (new,), theirs[1:]):
+            wrong.append(f"{torch_name(path)}: {mine}, rebuilt {theirs}")
+    if wrong:
+        raise ValueError(
+            f"The model cannot be rebuilt with {new} vocabulary entries; these do not come out as they were:"
+            f"{bullets(sorted(wrong))}\nWhat the constructor takes besides the configuration has to be in get_config "
+            "(Keras) or in a field (Flax)."
+        )
 
 
 def _keep_rows(path: Path, old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

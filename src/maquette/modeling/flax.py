@@ -14,7 +14,8 @@ from flax import linen as nn
 import maquette.modeling.jax_trees  # noqa: F401 - lets JAX see inside outputs
 from maquette.checkpoint import Checkpoint
 from maquette.configuration import PretrainedConfig
-from maquette.layout import Path, flatten, unflatten
+from maquette.errors import SaveError, bullets
+from maquette.layout import Path, flatten, torch_name, unflatten
 from maquette.modeling.arrays import ArrayModelMixin
 
 PASSING = frozenset({"intermediates", "cache"})  # collections that are made anew by every call
@@ -37,6 +38,7 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
     """
 
     _default_auto_class: ClassVar[str] = "FlaxAutoModel"
+    _shares_variables: ClassVar[bool] = False  # arrays never change, so one that is in two places ties nothing
     config: Any = dataclasses.field(hash=False)  # compared by value, so it has no hash
 
     def __post_init__(self) -> None:
@@ -137,6 +139,29 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
         model = self if params is None else self._bound_to(params)
         ArrayModelMixin.save_pretrained(model, save_directory, **options)
 
+    def _check_saveable(self) -> None:
+        """Compare names and shapes with those the module makes; while it is loaded they are these."""
+        found = self._variables()
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in found.values()):
+            return
+        wanted = _by_name(jax.eval_shape(self.unbind()[0].init_variables))
+        faults = [f"{torch_name(path)}: not there" for path in wanted.keys() - found.keys()]
+        faults += [f"{torch_name(path)}: nothing of the model" for path in found.keys() - wanted.keys()]
+        faults += [
+            f"{torch_name(path)}: {found[path].shape}, where {wanted[path].shape} belongs"
+            for path in found.keys() & wanted.keys()
+            if found[path].shape != wanted[path].shape
+        ]
+        if faults:
+            raise SaveError(
+                f"The variables are not those of {type(self).__name__}:{bullets(sorted(faults))}\nGive all of them, as "
+                "unbind() does: {'params': …}, and 'batch_stats' where there are some."
+            )
+
+    def _rebuilt(self, config: Any) -> Any:
+        module = self.unbind()[0].clone(config=config, parent=None)
+        return module.bind(jax.tree.map(functools.partial(_cast, dtype=self._dtype_name()), module.init_variables()))
+
     def _bound_to(self, params: Mapping[str, Any]) -> Any:
         rest = {} if self.scope is None else self.variables
         module = self if self.scope is None else self.unbind()[0]
@@ -150,8 +175,22 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
 
 
 def _by_name(variables: Mapping[str, Any]) -> dict[Path, Any]:
-    """Give variables by their paths, the names of collections left out."""
-    return {path[1:]: leaf for path, leaf in flatten(variables).items() if path[0] not in PASSING}
+    """Give variables by their paths, the names of collections left out.
+
+    Raises:
+        SaveError: two collections have a variable of one name.
+    """
+    found: dict[Path, Any] = {}
+    for path, leaf in flatten(variables).items():
+        if path[0] in PASSING:
+            continue
+        if path[1:] in found:
+            raise SaveError(
+                f"{torch_name(path[1:])} is in {path[0]!r} and in another collection, but files have one of each name: "
+                "leave the collection out of what is bound, or name its variables otherwise."
+            )
+        found[path[1:]] = leaf
+    return found
 
 
 def _cast(leaf: Any, *, dtype: Any) -> Any:

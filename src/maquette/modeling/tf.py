@@ -10,9 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 import optree
+from keras.src.models.functional import Functional
 
 from maquette.checkpoint import Checkpoint
 from maquette.configuration import PretrainedConfig
+from maquette.errors import SaveError, bullets
 from maquette.layout import Path
 from maquette.modeling.arrays import ArrayModelMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
@@ -127,7 +129,24 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         variables = self._variables()
         for path, array in arrays.items():
             variables[path].assign(array)
+        for layer in self._flatten_layers():
+            if hasattr(layer, "finalize_state"):  # computes with what it makes of its variables
+                layer.finalize_state()
         return self
+
+    def _check_saveable(self) -> None:
+        saved = {id(variable) for variable in self._variables().values()}
+        strays = [variable.path for variable in self.weights if id(variable) not in saved]
+        if strays:
+            raise SaveError(
+                f"{type(self).__name__}: no path of public attributes leads to these, so they have no name in files:"
+                f"{bullets(strays)}\nKeep variables and layers in attributes without an underscore in front, and build "
+                "attention of linear layers: keras.layers.MultiHeadAttention hides its own."
+            )
+
+    def _rebuilt(self, config: Any) -> Any:
+        with _variables_of(self._dtype_name()):
+            return type(self).from_config({**self.get_config(), "config": config.to_dict()})
 
     def _become(self, other: Any) -> Any:
         """Take layers of the other model where the shapes of their variables differ."""
@@ -150,8 +169,10 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     def _with_labels(self, data: Any) -> Any:
         """Give the labels to the model itself, where it is the one that computes the loss."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if y is not None and self._compile_loss is None:
-            inputs = x if isinstance(x, Mapping) else {self.main_input_name: x}
+        if y is None and isinstance(x, Mapping):
+            y = x.get("labels")
+        elif y is not None and self._compile_loss is None:
+            inputs = x if isinstance(x, Mapping) else {next(iter(inspect.signature(self.call).parameters)): x}
             x = {**inputs, **(y if isinstance(y, Mapping) else {"labels": y})}
         return x, y, weights
 
@@ -166,6 +187,11 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         """Give the loss that `compile` was told, of the logits, or else the model's own."""
         if self._compile_loss is not None:
             return super().compute_loss(x, y, _answer(y_pred), sample_weight, training)
+        if sample_weight is not None:
+            raise ValueError(
+                f"{type(self).__name__} computes its own loss, which takes no weights of samples or classes: compile "
+                "the model with a loss."
+            )
         loss = y_pred.get("loss") if isinstance(y_pred, Mapping) else None
         if loss is None:
             raise ValueError(
@@ -184,7 +210,7 @@ def _leave_building_to_run(layer: keras.Layer) -> None:
     if getattr(layer.build, "_is_default", False):
         layer.built = True
         for value in vars(layer).values():
-            for _, inner in _layers_in(value, ()):
+            for inner in _layers_in(value):
                 if not inner.built:
                     _leave_building_to_run(inner)
 
@@ -248,24 +274,35 @@ def _variables_of(dtype: Any) -> Iterator[None]:
 def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
     """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
     own = {id(variable) for variable in _own(layer)}
+    if isinstance(layer, keras.Sequential | Functional):  # which keep their layers to themselves, in order
+        for number, inner in enumerate(layer.layers):
+            yield from walk(inner, (*start, str(number)))
     for name, value in vars(layer).items():
         if id(value) in own:
             yield (*start, name.strip("_")), value
         elif not name.startswith("_"):
-            for path, inner in _layers_in(value, (name.rstrip("_"),)):
-                yield from walk(inner, (*start, *path))
+            for path, inner in _parts_of(value, (name.rstrip("_"),)):
+                if isinstance(inner, keras.Layer):
+                    yield from walk(inner, (*start, *path))
+                elif id(inner) in own:
+                    yield (*start, *path), inner
 
 
-def _layers_in(value: Any, path: Path) -> Iterator[tuple[Path, keras.Layer]]:
-    """Find the layers in an attribute: itself, or in lists and dictionaries."""
-    if isinstance(value, keras.Layer):
-        yield path, value
-    elif isinstance(value, list | tuple):
+def _parts_of(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Find what an attribute holds: itself, or the items of lists and dictionaries."""
+    if isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _layers_in(item, (*path, str(number)))
+            yield from _parts_of(item, (*path, str(number)))
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _layers_in(item, (*path, str(name)))
+            yield from _parts_of(item, (*path, str(name)))
+    else:
+        yield path, value
+
+
+def _layers_in(value: Any) -> list[keras.Layer]:
+    """List the layers in an attribute."""
+    return [part for _, part in _parts_of(value, ()) if isinstance(part, keras.Layer)]
 
 
 def _find_replacements(layer: keras.Layer, other: keras.Layer) -> Iterator[tuple[keras.Layer, str, keras.Layer]]:
@@ -276,7 +313,7 @@ def _find_replacements(layer: keras.Layer, other: keras.Layer) -> Iterator[tuple
             "it is: keep it in a layer that is an attribute of its own, not the model's itself and not in a list."
         )
     for name, value in [(name, value) for name, value in vars(layer).items() if name[0] != "_"]:
-        for (_, mine), (_, theirs) in zip(_layers_in(value, ()), _layers_in(getattr(other, name), ()), strict=True):
+        for mine, theirs in zip(_layers_in(value), _layers_in(getattr(other, name, None)), strict=True):
             if _shapes(mine.variables) == _shapes(theirs.variables):
                 continue
             if mine is value and _shapes(_own(mine)) != _shapes(_own(theirs)):
@@ -288,7 +325,9 @@ def _find_replacements(layer: keras.Layer, other: keras.Layer) -> Iterator[tuple
 def _replace(layer: keras.Layer, name: str, new: keras.Layer) -> None:
     """Put a layer in an attribute of one that Keras has locked, in another's place."""
     layer._tracker.unlock()
-    layer._layers.remove(getattr(layer, name))
+    old = getattr(layer, name)
+    new.trainable = old.trainable
+    layer._layers.remove(old)
     setattr(layer, name, new)
     layer._tracker.lock()
 
