@@ -440,3 +440,34 @@ def test_tied_weights_of_a_plain_module_resume(tmp_path: Path) -> None:
     resumed.train(resume_from_checkpoint=tmp_path / "one" / "checkpoint-2")
     assert resumed.state.log_history == whole.state.log_history
     assert resumed.model.two.weight is resumed.model.one.weight
+
+
+# What JSON does not keep by itself --------------------------------------------------------------------------------
+
+
+def make_steps(optimizer: torch.optim.Optimizer) -> Any:
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 6])
+
+
+def make_sequence(optimizer: torch.optim.Optimizer) -> Any:
+    schedules = torch.optim.lr_scheduler
+    first = schedules.LinearLR(optimizer, 0.1, 1.0, 2)
+    return schedules.SequentialLR(optimizer, [first, schedules.MultiStepLR(optimizer, [2, 4])], [2])
+
+
+@pytest.mark.parametrize("make_schedule", [make_steps, make_sequence])
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")  # torch's own SequentialLR
+def test_a_schedule_with_milestones_goes_on_after_a_resume(tmp_path: Path, make_schedule) -> None:
+    args = TrainingArguments(
+        tmp_path, max_steps=8, save_strategy="steps", save_steps=2, logging_steps=1, disable_tqdm=True
+    )
+    rates = []
+    for folder in (None, tmp_path / "checkpoint-2"):
+        model = Net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        optimizers = (optimizer, make_schedule(optimizer))
+        trainer = Trainer(model, args, train_dataset=make_rows(64), optimizers=optimizers)
+        trainer.train(resume_from_checkpoint=folder)
+        rates.append([entry["learning_rate"] for entry in trainer.state.log_history])
+    assert rates[1] == rates[0]
+    assert rates[0][-1] == pytest.approx(0.01)

@@ -4,6 +4,7 @@ A model that torch's `fully_shard` divided among processes is gathered to be sav
 many saved, and the other way round.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def load_optimizer(
             f"The optimizer of the checkpoint has other parameters, or other groups of them, than this "
             f"{type(optimizer).__name__}. Make the model and the optimizer as in the run that is resumed."
         )
-    groups = [_as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
+    groups = [as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
     if divided:
         content: Any = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(model, optimizer, content, options=StateDictOptions(full_state_dict=True))
@@ -158,6 +159,13 @@ def _names(model: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     return {place: names.get(id(parameter), f"#{place}") for place, parameter in enumerate(parameters)}
 
 
-def _as_declared(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Make tuples again of what JSON has as lists."""
-    return {k: tuple(v) if isinstance(now.get(k), tuple) and isinstance(v, list) else v for k, v in saved.items()}
+def as_declared(saved: Any, now: Any) -> Any:
+    """Give what came back from JSON the types that it has `now`: tuples, counters, and whole numbers as keys."""
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        key = int if any(type(name) is int for name in now) else str
+        found = {key(name): as_declared(value, now.get(key(name))) for name, value in saved.items()}
+        return Counter(found) if isinstance(now, Counter) else found
+    if isinstance(saved, list) and isinstance(now, list | tuple):
+        items = map(as_declared, saved, now) if len(saved) == len(now) else saved
+        return tuple(items) if isinstance(now, tuple) else list(items)
+    return saved

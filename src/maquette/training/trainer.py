@@ -30,6 +30,7 @@ from maquette.training.checkpoints import (
 from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
+    as_declared,
     gather_optimizer,
     gather_weights,
     is_sharded,
@@ -431,21 +432,12 @@ class Trainer(Predictor):
         states = gather_states(self.accelerator)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
-            run = {
-                "state": self.state.to_dict(),
-                "callbacks": self.callbacks.state_dict(),
-                "data": self._describe_data(),
-            }
+            state, callbacks = self.state.to_dict(), self.callbacks.state_dict()
+            run = {"state": state, "callbacks": callbacks, "data": self._describe_data()}
             run["position"] = dataclasses.asdict(self._position)
             scaling = scaler.state_dict() if scaler else {}
-            contents = (
-                self.args.to_dict(),
-                optimizer,
-                self.lr_scheduler.state_dict(),
-                scaling,
-                {"processes": states},
-                run,
-            )
+            schedule, processes = self.lr_scheduler.state_dict(), {"processes": states}
+            contents = (self.args.to_dict(), optimizer, schedule, scaling, processes, run)
             snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
             write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
             self._remove_old()
@@ -487,7 +479,7 @@ class Trainer(Predictor):
         self._position = Position(**run["position"])
         self.callbacks.load_state_dict(run["callbacks"])
         load_optimizer(self.model, self.optimizer, documents["optimizer.json"], snapshot.tensors[OPTIMIZER])
-        self.lr_scheduler.load_state_dict(documents["scheduler.json"])
+        self.lr_scheduler.load_state_dict(as_declared(documents["scheduler.json"], self.lr_scheduler.state_dict()))
         if self.accelerator.scaler and documents["scaler.json"]:
             self.accelerator.scaler.load_state_dict(documents["scaler.json"])
         return documents["random_states.json"]["processes"]
