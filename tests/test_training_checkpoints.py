@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from maquette import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertTokenizerFast,
+    EarlyStoppingCallback,
     MissingFileError,
     SaveError,
     Trainer,
@@ -471,3 +473,29 @@ def test_a_schedule_with_milestones_goes_on_after_a_resume(tmp_path: Path, make_
         rates.append([entry["learning_rate"] for entry in trainer.state.log_history])
     assert rates[1] == rates[0]
     assert rates[0][-1] == pytest.approx(0.01)
+
+
+def test_an_evaluation_that_gave_no_number_is_never_the_best(tmp_path: Path) -> None:
+    values = iter([math.nan, 0.2, math.nan, 0.5, 0.4, math.nan])
+    args = TrainingArguments(
+        tmp_path,
+        num_train_epochs=10,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        Net(),
+        args,
+        train_dataset=make_rows(8),
+        eval_dataset=make_rows(8),
+        compute_metrics=lambda _: {"score": next(values)},
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )
+    trainer.train()
+    assert trainer.state.best_metric == 0.5
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
+    assert trainer.state.global_step == 6  # two evaluations after the best

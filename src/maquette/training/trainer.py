@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from maquette.errors import CheckpointError, ConfigurationError
 from maquette.pretrained import committing, to_json
 from maquette.training.arguments import TrainingArguments
-from maquette.training.callbacks import TrainerCallback, pick_metric
+from maquette.training.callbacks import TrainerCallback, measure_gain, pick_metric
 from maquette.training.checkpoints import (
     MANIFEST,
     RUN,
@@ -344,8 +344,8 @@ class Trainer(Predictor):
         args, state = self.args, self.state
         if not args.load_best_model_at_end and args.save_strategy != "best":
             return
-        value, best = pick_metric(metrics, args.metric_for_best_model), state.best_metric
-        if best is None or (value > best if args.best_is_greater else value < best):
+        value = pick_metric(metrics, args.metric_for_best_model)
+        if measure_gain(value, state.best_metric, args) > 0:
             state.best_metric, state.best_model_checkpoint = value, str(self._checkpoint_folder())
             self.control.should_save = True
 
