@@ -23,6 +23,7 @@ from training_models import Net, Noisy, make_rows, train_noisy
 
 from maquette import (
     CheckpointError,
+    ConfigurationError,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertTokenizerFast,
@@ -499,3 +500,43 @@ def test_an_evaluation_that_gave_no_number_is_never_the_best(tmp_path: Path) -> 
     assert trainer.state.best_metric == 0.5
     assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
     assert trainer.state.global_step == 6  # two evaluations after the best
+
+
+class Pixels(nn.Module):
+    """A convolution, whose weights may lie in memory in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": nn.functional.cross_entropy(self.convolution(x).mean((2, 3)), labels)}
+
+
+def test_weights_are_saved_however_they_lie_in_memory(tmp_path: Path) -> None:
+    model = Pixels().to(memory_format=torch.channels_last)
+    rows = [{"x": torch.randn(3, 8, 8), "labels": 0} for _ in range(8)]
+    args = TrainingArguments(tmp_path, max_steps=1, save_steps=1, disable_tqdm=True)
+    Trainer(model, args, train_dataset=rows).train()
+    saved = load_file(tmp_path / "checkpoint-1" / "model.safetensors")
+    torch.testing.assert_close(saved, dict(model.state_dict()), rtol=0, atol=0, check_stride=False)
+
+
+class Remembering(Net):
+    """Keeps something beside its weights."""
+
+    def get_extra_state(self) -> Any:
+        return {"seen": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Nothing."""
+
+
+def test_what_no_checkpoint_can_hold_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    model, rows = Remembering(), make_rows(8)
+    before = model.outer.weight.clone()
+    with pytest.raises(ConfigurationError, match=r"Remembering keeps '_extra_state' .* a dict, .* save_strategy='no'"):
+        Trainer(model, TrainingArguments(tmp_path, disable_tqdm=True), train_dataset=rows).train()
+    assert torch.equal(model.outer.weight, before)
+    args = TrainingArguments(tmp_path, save_strategy="no", max_steps=1, disable_tqdm=True)
+    assert Trainer(model, args, train_dataset=rows).train().global_step == 1

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
-from maquette.errors import CheckpointError, bullets
+from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.files import open_source
 from maquette.modeling.torch import PreTrainedModel
 from maquette.plain import refuse, to_plain
@@ -52,13 +52,24 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     return dict(weights)
 
 
+def check_weights(model: nn.Module) -> None:
+    """Raise ConfigurationError where a model keeps something that no checkpoint can hold."""
+    ignored = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    state: dict[str, Any] = model.state_dict()
+    if odd := [name for name, value in state.items() if not torch.is_tensor(value) and name not in ignored]:
+        raise ConfigurationError(
+            f"{type(model).__name__} keeps {odd[0]!r} in its state_dict, a {type(state[odd[0]]).__name__}, and "
+            "checkpoints hold tensors only. Have get_extra_state give a tensor, or set save_strategy='no'."
+        )
+
+
 def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
     """Give a function that puts a model's files into a save: those of `save_pretrained` where it has it."""
     if isinstance(model, PreTrainedModel):
         plain = object.__new__(own_class(model))
         plain.__dict__.update(model.__dict__)
         return lambda transaction: plain._write_to(transaction, state_dict=weights)
-    distinct = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    distinct = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
 
 

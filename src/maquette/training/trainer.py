@@ -31,6 +31,7 @@ from maquette.training.data import Portion, begin, cut_windows, make_loader, row
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
     as_declared,
+    check_weights,
     gather_optimizer,
     gather_weights,
     is_sharded,
@@ -215,6 +216,8 @@ class Trainer(Predictor):
         seed_everything(seed if self.accelerator.is_main_process else derive_seed(seed, self.accelerator.process_index))
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
+        if self.args.save_strategy != "no":
+            check_weights(self.model)
         divided = is_sharded(self.model)  # by the caller, with fully_shard: then there is nothing to wrap
         if folder:
             load_weights(self.model, folder)
