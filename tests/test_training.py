@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -684,3 +685,19 @@ def test_tables_are_read_by_rows_and_checked_by_columns(arguments) -> None:
     wrong = Table([*rows[:9], {**rows[9], "labels": [0, 0, 0, 5, 0, 0]}])
     with pytest.raises(InputError, match=r"Row 9 of the training data has 5 in 'labels', where 0 to 4 belong"):
         Trainer(Tagger(), arguments(), train_dataset=wrong).train()
+
+
+class Counted(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Rows that can only be gone through, of which one knows how many they are."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(make_rows(16))
+
+
+def test_data_with_a_length_but_no_row_numbers_is_gone_through(arguments) -> None:
+    trainer = Trainer(Net(), arguments(max_steps=3), train_dataset=Counted(), eval_dataset=Counted())
+    assert trainer.train().global_step == 3
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.evaluate(make_rows(16))["eval_loss"])
