@@ -701,3 +701,24 @@ def test_data_with_a_length_but_no_row_numbers_is_gone_through(arguments) -> Non
     trainer = Trainer(Net(), arguments(max_steps=3), train_dataset=Counted(), eval_dataset=Counted())
     assert trainer.train().global_step == 3
     assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.evaluate(make_rows(16))["eval_loss"])
+
+
+class Embedding(Net):
+    """Gives a point in a plane beside, or instead of, its scores for five classes; its loss knows which is which."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(width=2, classes=5)
+        self.name = name
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        points = self.inner(x)
+        outputs = {"embeddings": points, self.name: self.outer(points)}
+        return outputs if labels is None else {"loss": cross_entropy(outputs[self.name], labels), **outputs}
+
+
+def test_classes_are_counted_in_the_logits(arguments) -> None:
+    rows = [{**row, "labels": place % 5} for place, row in enumerate(make_rows(20))]
+    for name in ("logits", "classes"):
+        assert Trainer(Embedding(name), arguments(max_steps=1), train_dataset=rows).train().global_step == 1
+    with pytest.raises(InputError, match=r"Row 20 of the training data has 5 in 'labels', where 0 to 4 belong"):
+        Trainer(Embedding("logits"), arguments(), train_dataset=[*rows, {**rows[0], "labels": 5}]).train()

@@ -191,14 +191,14 @@ def find_limits(model: nn.Module, batch: Mapping[str, Any], tokenizer: Any = Non
 
 
 def find_classes(model: nn.Module, batch: dict[str, Any], interface: Interface) -> list[Limit]:
-    """Find how many classes a model tells apart, from its scores for inputs without labels; none where it has none."""
+    """Find how many classes a model tells apart, from its `logits`, or its only scores, for inputs without labels."""
     name = next((name for name in interface.labels if name in batch), None)
     labels = batch.get(name or "")
     if not isinstance(labels, Tensor) or labels.is_floating_point() or {*interface.labels} & {*interface.needed}:
         return []
-    scores = read_scores(model(**{key: value for key, value in batch.items() if key not in interface.labels}))
-    if isinstance(scores, tuple):
-        scores = scores[0]
+    outputs = model(**{key: value for key, value in batch.items() if key not in interface.labels})
+    scores = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    scores = read_scores(outputs) if scores is None else scores
     if not isinstance(scores, Tensor) or scores.shape[:-1] != labels.shape or scores.shape[-1] == 1:
         return []
     return [
