@@ -183,7 +183,7 @@ def make_loader(
 
 
 def is_indexed(dataset: Any) -> bool:
-    """Tell whether rows can be read by their numbers; torch's `IterableDataset` has a `__getitem__` that only raises."""
+    """Tell whether rows can be read by their numbers; the `__getitem__` of torch's IterableDataset only raises."""
     return isinstance(dataset, Sized) and hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
 
 
