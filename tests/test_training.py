@@ -722,3 +722,10 @@ def test_classes_are_counted_in_the_logits(arguments) -> None:
         assert Trainer(Embedding(name), arguments(max_steps=1), train_dataset=rows).train().global_step == 1
     with pytest.raises(InputError, match=r"Row 20 of the training data has 5 in 'labels', where 0 to 4 belong"):
         Trainer(Embedding("logits"), arguments(), train_dataset=[*rows, {**rows[0], "labels": 5}]).train()
+
+
+def test_a_schedule_without_its_optimizer_is_refused(arguments) -> None:
+    model = Net()
+    schedule = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=1.0), 1)
+    with pytest.raises(ConfigurationError, match="a schedule without its optimizer"):
+        Trainer(model, arguments(), train_dataset=make_rows(8), optimizers=(None, schedule))

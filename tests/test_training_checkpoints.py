@@ -540,3 +540,28 @@ def test_what_no_checkpoint_can_hold_is_refused_before_the_first_step(tmp_path: 
     assert torch.equal(model.outer.weight, before)
     args = TrainingArguments(tmp_path, save_strategy="no", max_steps=1, disable_tqdm=True)
     assert Trainer(model, args, train_dataset=rows).train().global_step == 1
+
+
+class Stopping(TrainerCallback):
+    """Ends a run at its second step."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step == 2
+
+
+def test_a_run_that_a_callback_ended_goes_on_where_more_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = TrainingArguments(tmp_path, max_steps=4, disable_tqdm=True)
+
+    def resume(**options: Any) -> int:
+        args_now = TrainingArguments(tmp_path, disable_tqdm=True, **options)
+        trainer = Trainer(Net(), args_now, train_dataset=make_rows(64), callbacks=[Stopping()])
+        return trainer.train(resume_from_checkpoint=True).global_step
+
+    Trainer(Net(), args, train_dataset=make_rows(64), callbacks=[Stopping()]).train()
+    assert not caplog.messages
+    assert resume(max_steps=4) == 2
+    assert caplog.messages == ["Nothing is left to do after step 2: raise num_train_epochs or max_steps."]
+    assert resume(max_steps=6) == 6
+    assert len(caplog.messages) == 1

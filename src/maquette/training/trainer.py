@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import uuid
@@ -48,6 +49,8 @@ from maquette.training.report import ReportCallback
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
 
+logger = logging.getLogger(__name__)
+
 LOG = "log.jsonl"
 DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
 OPTIMIZER = "optimizer.safetensors"
@@ -73,7 +76,7 @@ class Trainer(Predictor):
         compute_loss_func: gives the mean loss from `(outputs, labels)`, for models that give none.
         compute_metrics: gives numbers by name from an `EvalPrediction`.
         callbacks: `TrainerCallback`s, or their classes.
-        optimizers: an optimizer and a schedule instead of AdamW and what the arguments say; either may be None.
+        optimizers: an optimizer, and its schedule or None, instead of AdamW and what the arguments say.
 
     `compute_loss`, `training_step`, `prediction_step`, `evaluate`, `predict`, `count_items`, `create_optimizer`,
     `create_scheduler`, `get_train_dataloader`, `get_eval_dataloader` and `log` are there to be overridden.
@@ -114,6 +117,8 @@ class Trainer(Predictor):
         )
         if args.eval_strategy != "no" and eval_dataset is None:
             raise ConfigurationError(f"eval_strategy={args.eval_strategy!r}, but Trainer has no eval_dataset.")
+        if optimizers[0] is None and optimizers[1] is not None:
+            raise ConfigurationError("optimizers has a schedule without its optimizer: give Trainer both, or neither.")
         self.train_dataset = train_dataset
         self._given = optimizers
         self.optimizer: Any = optimizers[0]
@@ -186,6 +191,10 @@ class Trainer(Predictor):
             self._restore_random_states(states)
         self._clock = Clock(self.state.global_step)
         self.control.should_training_stop = self.state.is_stopped or self.state.global_step >= self.state.max_steps
+        if self.control.should_training_stop:
+            logger.warning(
+                "Nothing is left to do after step %d: raise num_train_epochs or max_steps.", self._clock.first
+            )
         while not self.control.should_training_stop:
             self._train_epoch(loader)
         self._settle()
@@ -464,18 +473,15 @@ class Trainer(Predictor):
         """Take over a checkpoint, but for its weights; gives its random states."""
         snapshot = Snapshot.read(folder, DOCUMENTS, [OPTIMIZER])
         documents, run = snapshot.documents, snapshot.documents[STATE]
-        now = self._describe_data()
-        if changed := [
-            f"{name} was {run['data'].get(name)}, is {value}"
-            for name, value in now.items()
-            if run["data"].get(name) != value
-        ]:
+        was, now = run["data"], self._describe_data()
+        if changed := [f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]]:
             raise CheckpointError(
                 f"{str(folder)!r} cannot be resumed, for the data would not go on where it stopped: "
                 f"{'; '.join(changed)}. Train with what it was saved with, or begin anew from its weights."
             )
         ends = self.state.max_steps, self.state.num_train_epochs
         self.state.load(run["state"])
+        self.state.is_stopped &= ends[0] <= self.state.max_steps  # more was asked for than what a callback ended
         self.state.max_steps, self.state.num_train_epochs = ends
         if best := self.state.best_model_checkpoint:
             self.state.best_model_checkpoint = str(folder.parent / Path(best).name)
