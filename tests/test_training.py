@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -684,3 +685,103 @@ def test_tables_are_read_by_rows_and_checked_by_columns(arguments) -> None:
     wrong = Table([*rows[:9], {**rows[9], "labels": [0, 0, 0, 5, 0, 0]}])
     with pytest.raises(InputError, match=r"Row 9 of the training data has 5 in 'labels', where 0 to 4 belong"):
         Trainer(Tagger(), arguments(), train_dataset=wrong).train()
+
+
+class Counted(torch.utils.data.IterableDataset[dict[str, Any]]):
+    """Rows that can only be gone through, of which one knows how many they are."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(make_rows(16))
+
+
+def test_data_with_a_length_but_no_row_numbers_is_gone_through(arguments) -> None:
+    trainer = Trainer(Net(), arguments(max_steps=3), train_dataset=Counted(), eval_dataset=Counted())
+    assert trainer.train().global_step == 3
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trainer.evaluate(make_rows(16))["eval_loss"])
+
+
+class Embedding(Net):
+    """Gives a point in a plane beside, or instead of, its scores for five classes; its loss knows which is which."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(width=2, classes=5)
+        self.name = name
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        points = self.inner(x)
+        outputs = {"embeddings": points, self.name: self.outer(points)}
+        return outputs if labels is None else {"loss": cross_entropy(outputs[self.name], labels), **outputs}
+
+
+def test_classes_are_counted_in_the_logits(arguments) -> None:
+    rows = [{**row, "labels": place % 5} for place, row in enumerate(make_rows(20))]
+    for name in ("logits", "classes"):
+        assert Trainer(Embedding(name), arguments(max_steps=1), train_dataset=rows).train().global_step == 1
+    with pytest.raises(InputError, match=r"Row 20 of the training data has 5 in 'labels', where 0 to 4 belong"):
+        Trainer(Embedding("logits"), arguments(), train_dataset=[*rows, {**rows[0], "labels": 5}]).train()
+
+
+def test_a_schedule_without_its_optimizer_is_refused(arguments) -> None:
+    model = Net()
+    schedule = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(model.parameters(), lr=1.0), 1)
+    with pytest.raises(ConfigurationError, match="a schedule without its optimizer"):
+        Trainer(model, arguments(), train_dataset=make_rows(8), optimizers=(None, schedule))
+
+
+class Open(Net):
+    """Takes any name; gives a number for the whole batch beside its scores, and a loss of its own without labels."""
+
+    def forward(self, x: Tensor, **inputs: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        outputs = super().forward(x, **inputs)
+        return {"loss": outputs["logits"].square().mean(), **outputs, "spread": outputs["logits"].std()}
+
+
+def count_rows(found: Any) -> dict[str, float]:
+    return {"rows": len(found.label_ids), "scores": len(found.predictions)}
+
+
+def test_labels_are_found_where_forward_takes_any_name(arguments) -> None:
+    rows = make_rows(20)
+    trainer = Trainer(Open(), arguments(max_steps=1), train_dataset=rows, eval_dataset=rows, compute_metrics=count_rows)
+    trainer.train()
+    found = trainer.evaluate()
+    assert (found["eval_rows"], found["eval_scores"]) == (20, 20)
+    points = torch.stack([row["x"] for row in rows])
+    labels = torch.tensor([row["labels"] for row in rows])
+    assert found["eval_loss"] == pytest.approx(cross_entropy(trainer.model(points)["logits"], labels).item())
+    trainer.compute_metrics = None
+    own = trainer.evaluate([{"x": row["x"]} for row in rows])["eval_loss"]
+    batches = [trainer.model(part)["loss"].item() * len(part) for part in points.split(8)]
+    assert own == pytest.approx(sum(batches) / 20)
+
+
+class Bare(Net):
+    """Gives scores, and takes no labels."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return super().forward(x)
+
+
+def test_a_loss_from_outside_gets_the_labels(arguments) -> None:
+    def judge(outputs: Any, labels: Tensor) -> Tensor:
+        return cross_entropy(outputs["logits"], labels)
+
+    rows = make_rows(20)
+    options = {"compute_loss_func": judge, "compute_metrics": count_rows}
+    trainer = Trainer(Bare(), arguments(max_steps=1), train_dataset=rows, eval_dataset=rows, **options)
+    trainer.train()
+    assert trainer.evaluate()["eval_rows"] == 20
+
+
+def test_metrics_without_labels_are_an_error(arguments) -> None:
+    rows = [{"x": row["x"]} for row in make_rows(8)]
+    for model, message in ((Net(), "no label column was found among 'labels'"), (Bare(), r"was found\. Say in label_")):
+        trainer = Trainer(model, arguments(), eval_dataset=rows, compute_metrics=count_rows, compute_loss_func=None)
+        if isinstance(model, Bare):
+            trainer.compute_loss = lambda *_, **__: (torch.zeros(()), {"logits": torch.zeros(8, 3)})  # type: ignore
+        with pytest.raises(ConfigurationError, match=message):
+            trainer.evaluate()
+        assert trainer.predict(rows).label_ids is None

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -22,9 +23,11 @@ from training_models import Net, Noisy, make_rows, train_noisy
 
 from maquette import (
     CheckpointError,
+    ConfigurationError,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertTokenizerFast,
+    EarlyStoppingCallback,
     MissingFileError,
     SaveError,
     Trainer,
@@ -440,3 +443,125 @@ def test_tied_weights_of_a_plain_module_resume(tmp_path: Path) -> None:
     resumed.train(resume_from_checkpoint=tmp_path / "one" / "checkpoint-2")
     assert resumed.state.log_history == whole.state.log_history
     assert resumed.model.two.weight is resumed.model.one.weight
+
+
+# What JSON does not keep by itself --------------------------------------------------------------------------------
+
+
+def make_steps(optimizer: torch.optim.Optimizer) -> Any:
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 6])
+
+
+def make_sequence(optimizer: torch.optim.Optimizer) -> Any:
+    schedules = torch.optim.lr_scheduler
+    first = schedules.LinearLR(optimizer, 0.1, 1.0, 2)
+    return schedules.SequentialLR(optimizer, [first, schedules.MultiStepLR(optimizer, [2, 4])], [2])
+
+
+@pytest.mark.parametrize("make_schedule", [make_steps, make_sequence])
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")  # torch's own SequentialLR
+def test_a_schedule_with_milestones_goes_on_after_a_resume(tmp_path: Path, make_schedule) -> None:
+    args = TrainingArguments(
+        tmp_path, max_steps=8, save_strategy="steps", save_steps=2, logging_steps=1, disable_tqdm=True
+    )
+    rates = []
+    for folder in (None, tmp_path / "checkpoint-2"):
+        model = Net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        optimizers = (optimizer, make_schedule(optimizer))
+        trainer = Trainer(model, args, train_dataset=make_rows(64), optimizers=optimizers)
+        trainer.train(resume_from_checkpoint=folder)
+        rates.append([entry["learning_rate"] for entry in trainer.state.log_history])
+    assert rates[1] == rates[0]
+    assert rates[0][-1] == pytest.approx(0.01)
+
+
+def test_an_evaluation_that_gave_no_number_is_never_the_best(tmp_path: Path) -> None:
+    values = iter([math.nan, 0.2, math.nan, 0.5, 0.4, math.nan])
+    args = TrainingArguments(
+        tmp_path,
+        num_train_epochs=10,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        Net(),
+        args,
+        train_dataset=make_rows(8),
+        eval_dataset=make_rows(8),
+        compute_metrics=lambda _: {"score": next(values)},
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    )
+    trainer.train()
+    assert trainer.state.best_metric == 0.5
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-4")
+    assert trainer.state.global_step == 6  # two evaluations after the best
+
+
+class Pixels(nn.Module):
+    """A convolution, whose weights may lie in memory in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": nn.functional.cross_entropy(self.convolution(x).mean((2, 3)), labels)}
+
+
+def test_weights_are_saved_however_they_lie_in_memory(tmp_path: Path) -> None:
+    model = Pixels().to(memory_format=torch.channels_last)
+    rows = [{"x": torch.randn(3, 8, 8), "labels": 0} for _ in range(8)]
+    args = TrainingArguments(tmp_path, max_steps=1, save_steps=1, disable_tqdm=True)
+    Trainer(model, args, train_dataset=rows).train()
+    saved = load_file(tmp_path / "checkpoint-1" / "model.safetensors")
+    torch.testing.assert_close(saved, dict(model.state_dict()), rtol=0, atol=0, check_stride=False)
+
+
+class Remembering(Net):
+    """Keeps something beside its weights."""
+
+    def get_extra_state(self) -> Any:
+        return {"seen": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        """Nothing."""
+
+
+def test_what_no_checkpoint_can_hold_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    model, rows = Remembering(), make_rows(8)
+    before = model.outer.weight.clone()
+    with pytest.raises(ConfigurationError, match=r"Remembering keeps '_extra_state' .* a dict, .* save_strategy='no'"):
+        Trainer(model, TrainingArguments(tmp_path, disable_tqdm=True), train_dataset=rows).train()
+    assert torch.equal(model.outer.weight, before)
+    args = TrainingArguments(tmp_path, save_strategy="no", max_steps=1, disable_tqdm=True)
+    assert Trainer(model, args, train_dataset=rows).train().global_step == 1
+
+
+class Stopping(TrainerCallback):
+    """Ends a run at its second step."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop |= state.global_step == 2
+
+
+def test_a_run_that_a_callback_ended_goes_on_where_more_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    args = TrainingArguments(tmp_path, max_steps=4, disable_tqdm=True)
+
+    def resume(**options: Any) -> int:
+        args_now = TrainingArguments(tmp_path, disable_tqdm=True, **options)
+        trainer = Trainer(Net(), args_now, train_dataset=make_rows(64), callbacks=[Stopping()])
+        return trainer.train(resume_from_checkpoint=True).global_step
+
+    Trainer(Net(), args, train_dataset=make_rows(64), callbacks=[Stopping()]).train()
+    assert not caplog.messages
+    assert resume(max_steps=4) == 2
+    assert caplog.messages == ["Nothing is left to do after step 2: raise num_train_epochs or max_steps."]
+    assert resume(max_steps=6) == 6
+    assert len(caplog.messages) == 1

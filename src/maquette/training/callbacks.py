@@ -146,8 +146,7 @@ class EarlyStoppingCallback(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         value = pick_metric(kwargs["metrics"], args.metric_for_best_model)
-        gain = math.inf if self.best is None else (value - self.best) * (1 if args.best_is_greater else -1)
-        if gain > self.threshold:
+        if measure_gain(value, self.best, args) > self.threshold:
             self.best, self.waited = value, 0
         else:
             self.waited += 1
@@ -158,6 +157,15 @@ class EarlyStoppingCallback(TrainerCallback):
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
         self.best, self.waited = content["best"], content["waited"]
+
+
+def measure_gain(value: float, best: float | None, args: TrainingArguments) -> float:
+    """Tell by how much a metric is better than the best so far; NaN never is, and any number is better than none."""
+    if math.isnan(value):
+        return -math.inf
+    if best is None or math.isnan(best):
+        return math.inf
+    return (value - best) * (1 if args.best_is_greater else -1)
 
 
 def pick_metric(metrics: dict[str, Any], name: str) -> float:

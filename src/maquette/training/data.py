@@ -183,8 +183,8 @@ def make_loader(
 
 
 def is_indexed(dataset: Any) -> bool:
-    """Tell whether rows can be read by their numbers."""
-    return isinstance(dataset, Sized) and hasattr(dataset, "__getitem__")
+    """Tell whether rows can be read by their numbers; the `__getitem__` of torch's IterableDataset only raises."""
+    return isinstance(dataset, Sized) and hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
 
 
 def begin(loader: Any, epoch: int, start: int) -> Iterator[Any]:

@@ -51,14 +51,19 @@ def read_loss(outputs: Any) -> Tensor | None:
 
 
 def read_scores(outputs: Any, ignored: Iterable[str] = ()) -> Any:
-    """Find what is predicted: a tensor, a tuple of several, or None."""
+    """Find what is predicted: a tensor, a tuple of several, or None; without numbers for a whole batch beside it."""
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, Mapping):
         values = tuple(value for name, value in outputs.items() if name not in {*KEPT_ON_THE_WAY, *ignored})
     else:
         values = tuple(outputs[1:] if read_loss(outputs) is not None else outputs)
+    values = tuple(value for value in values if not _is_number(value)) or values
     return None if not values else values[0] if len(values) == 1 else values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 0
 
 
 def map_tensors(value: Any, function: Any) -> Any:

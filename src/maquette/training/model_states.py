@@ -4,6 +4,7 @@ A model that torch's `fully_shard` divided among processes is gathered to be sav
 many saved, and the other way round.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
-from maquette.errors import CheckpointError, bullets
+from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.files import open_source
 from maquette.modeling.torch import PreTrainedModel
 from maquette.plain import refuse, to_plain
@@ -51,13 +52,24 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
     return dict(weights)
 
 
+def check_weights(model: nn.Module) -> None:
+    """Raise ConfigurationError where a model keeps something that no checkpoint can hold."""
+    ignored = getattr(model, "_keys_to_ignore_on_save", None) or ()
+    state: dict[str, Any] = model.state_dict()
+    if odd := [name for name, value in state.items() if not torch.is_tensor(value) and name not in ignored]:
+        raise ConfigurationError(
+            f"{type(model).__name__} keeps {odd[0]!r} in its state_dict, a {type(state[odd[0]]).__name__}, and "
+            "checkpoints hold tensors only. Have get_extra_state give a tensor, or set save_strategy='no'."
+        )
+
+
 def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
     """Give a function that puts a model's files into a save: those of `save_pretrained` where it has it."""
     if isinstance(model, PreTrainedModel):
         plain = object.__new__(own_class(model))
         plain.__dict__.update(model.__dict__)
         return lambda transaction: plain._write_to(transaction, state_dict=weights)
-    distinct = {name: tensor.detach().clone() for name, tensor in weights.items()}
+    distinct = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
 
 
@@ -138,7 +150,7 @@ def load_optimizer(
             f"The optimizer of the checkpoint has other parameters, or other groups of them, than this "
             f"{type(optimizer).__name__}. Make the model and the optimizer as in the run that is resumed."
         )
-    groups = [_as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
+    groups = [as_declared(group, now) for group, now in zip(document["groups"], optimizer.param_groups, strict=True)]
     if divided:
         content: Any = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(model, optimizer, content, options=StateDictOptions(full_state_dict=True))
@@ -158,6 +170,13 @@ def _names(model: nn.Module, optimizer: Optimizer) -> dict[int, str]:
     return {place: names.get(id(parameter), f"#{place}") for place, parameter in enumerate(parameters)}
 
 
-def _as_declared(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Make tuples again of what JSON has as lists."""
-    return {k: tuple(v) if isinstance(now.get(k), tuple) and isinstance(v, list) else v for k, v in saved.items()}
+def as_declared(saved: Any, now: Any) -> Any:
+    """Give what came back from JSON the types that it has `now`: tuples, counters, and whole numbers as keys."""
+    if isinstance(saved, Mapping) and isinstance(now, Mapping):
+        key = int if any(type(name) is int for name in now) else str
+        found = {key(name): as_declared(value, now.get(key(name))) for name, value in saved.items()}
+        return Counter(found) if isinstance(now, Counter) else found
+    if isinstance(saved, list) and isinstance(now, list | tuple):
+        items = map(as_declared, saved, now) if len(saved) == len(now) else saved
+        return tuple(items) if isinstance(now, tuple) else list(items)
+    return saved

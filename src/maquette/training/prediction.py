@@ -56,7 +56,7 @@ class Predictor:
         self.model_wrapped: Any = model
         self.eval_dataset = eval_dataset
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
-        self.interface = Interface.of(model, args.label_names)
+        self.interface = Interface.of(model, args.label_names, is_judged=compute_loss_func is not None)
         pads = hasattr(processing_class, "pad")
         self.data_collator = data_collator or (
             DataCollatorWithPadding(processing_class) if pads else default_data_collator
@@ -144,7 +144,8 @@ class Predictor:
     ) -> tuple[Tensor | None, Any, Any]:
         """Give loss, scores and labels of one batch, each None where there is none; override it for your own."""
         labels = self._labels(inputs)
-        if labels is not None or not self.interface.labels:
+        named = self.args.label_names or {*self.interface.labels} & {*self.interface.names}
+        if labels is not None or not named:
             loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
         else:
             loss, outputs = None, model(**inputs)
@@ -160,6 +161,9 @@ class Predictor:
                 named `eval_<name>_loss` and so on.
             ignore_keys: outputs of the model that are no prediction.
             metric_key_prefix: stands before the names.
+
+        Raises:
+            ConfigurationError: there is no data, or `compute_metrics` has no labels to compare with.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
@@ -170,7 +174,13 @@ class Predictor:
         metrics: dict[str, float] = {}
         for name, part in parts.items():
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
-            metrics |= self._predict(part, prefix, ignore_keys, loss_only=self.compute_metrics is None).metrics
+            output = self._predict(part, prefix, ignore_keys, loss_only=self.compute_metrics is None)
+            if self.compute_metrics and output.predictions is not None and output.label_ids is None:
+                raise ConfigurationError(
+                    f"compute_metrics has nothing to compare with: no label column was found{_asked(self.interface)}. "
+                    "Say in label_names which columns hold the labels."
+                )
+            metrics |= output.metrics
         self.log(metrics)
         self._call("on_evaluate", metrics=metrics)
         return metrics
@@ -259,6 +269,10 @@ class Predictor:
         if self.accelerator.trackers:
             self.accelerator.log(dict(logs), step=self.state.global_step)
         self._call("on_log", logs=entry)
+
+
+def _asked(interface: Interface) -> str:
+    return f" among {' and '.join(map(repr, interface.labels))}" if interface.labels else ""
 
 
 def as_portion(batch: Any) -> Portion:

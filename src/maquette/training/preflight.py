@@ -39,14 +39,16 @@ class Interface(NamedTuple):
     takes_any: bool
 
     @classmethod
-    def of(cls, model: nn.Module, label_names: Sequence[str] | None) -> "Interface":
-        """Read it from the signature."""
+    def of(cls, model: nn.Module, label_names: Sequence[str] | None, *, is_judged: bool = False) -> "Interface":
+        """Read it from the signature; labels are `labels` where it takes any name or is judged from outside."""
         found = inspect.signature(model.forward).parameters.values()
         named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         names = tuple(p.name for p in named)
         labels = label_names or [name for name in names if "label" in name or name in SPANS]
         needed = tuple(p.name for p in named if p.default is p.empty)
-        return cls(type(model).__name__, names, needed, tuple(labels), any(p.kind is p.VAR_KEYWORD for p in found))
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in found)
+        labels = labels or (["labels"] if takes_any or is_judged else [])
+        return cls(type(model).__name__, names, needed, tuple(labels), takes_any)
 
 
 class Limit(NamedTuple):
@@ -191,14 +193,16 @@ def find_limits(model: nn.Module, batch: Mapping[str, Any], tokenizer: Any = Non
 
 
 def find_classes(model: nn.Module, batch: dict[str, Any], interface: Interface) -> list[Limit]:
-    """Find how many classes a model tells apart, from its scores for inputs without labels; none where it has none."""
+    """Find how many classes a model tells apart, from its `logits`, or its only scores, for inputs without labels."""
     name = next((name for name in interface.labels if name in batch), None)
     labels = batch.get(name or "")
     if not isinstance(labels, Tensor) or labels.is_floating_point() or {*interface.labels} & {*interface.needed}:
         return []
-    scores = read_scores(model(**{key: value for key, value in batch.items() if key not in interface.labels}))
-    if isinstance(scores, tuple):
-        scores = scores[0]
+    if interface.takes_any and name not in interface.names:  # who knows whether it can do without
+        return []
+    outputs = model(**{key: value for key, value in batch.items() if key not in interface.labels})
+    scores = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    scores = read_scores(outputs) if scores is None else scores
     if not isinstance(scores, Tensor) or scores.shape[:-1] != labels.shape or scores.shape[-1] == 1:
         return []
     return [

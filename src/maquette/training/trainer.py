@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import uuid
@@ -16,7 +17,7 @@ from torch.optim import Optimizer
 from maquette.errors import CheckpointError, ConfigurationError
 from maquette.pretrained import committing, to_json
 from maquette.training.arguments import TrainingArguments
-from maquette.training.callbacks import TrainerCallback, pick_metric
+from maquette.training.callbacks import TrainerCallback, measure_gain, pick_metric
 from maquette.training.checkpoints import (
     MANIFEST,
     RUN,
@@ -30,6 +31,8 @@ from maquette.training.checkpoints import (
 from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
+    as_declared,
+    check_weights,
     gather_optimizer,
     gather_weights,
     is_sharded,
@@ -45,6 +48,8 @@ from maquette.training.random_states import derive_seed, gather_states, restore_
 from maquette.training.report import ReportCallback
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
+
+logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
@@ -71,7 +76,7 @@ class Trainer(Predictor):
         compute_loss_func: gives the mean loss from `(outputs, labels)`, for models that give none.
         compute_metrics: gives numbers by name from an `EvalPrediction`.
         callbacks: `TrainerCallback`s, or their classes.
-        optimizers: an optimizer and a schedule instead of AdamW and what the arguments say; either may be None.
+        optimizers: an optimizer, and its schedule or None, instead of AdamW and what the arguments say.
 
     `compute_loss`, `training_step`, `prediction_step`, `evaluate`, `predict`, `count_items`, `create_optimizer`,
     `create_scheduler`, `get_train_dataloader`, `get_eval_dataloader` and `log` are there to be overridden.
@@ -112,6 +117,8 @@ class Trainer(Predictor):
         )
         if args.eval_strategy != "no" and eval_dataset is None:
             raise ConfigurationError(f"eval_strategy={args.eval_strategy!r}, but Trainer has no eval_dataset.")
+        if optimizers[0] is None and optimizers[1] is not None:
+            raise ConfigurationError("optimizers has a schedule without its optimizer: give Trainer both, or neither.")
         self.train_dataset = train_dataset
         self._given = optimizers
         self.optimizer: Any = optimizers[0]
@@ -184,6 +191,10 @@ class Trainer(Predictor):
             self._restore_random_states(states)
         self._clock = Clock(self.state.global_step)
         self.control.should_training_stop = self.state.is_stopped or self.state.global_step >= self.state.max_steps
+        if self.control.should_training_stop:
+            logger.warning(
+                "Nothing is left to do after step %d: raise num_train_epochs or max_steps.", self._clock.first
+            )
         while not self.control.should_training_stop:
             self._train_epoch(loader)
         self._settle()
@@ -214,6 +225,8 @@ class Trainer(Predictor):
         seed_everything(seed if self.accelerator.is_main_process else derive_seed(seed, self.accelerator.process_index))
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
+        if self.args.save_strategy != "no":
+            check_weights(self.model)
         divided = is_sharded(self.model)  # by the caller, with fully_shard: then there is nothing to wrap
         if folder:
             load_weights(self.model, folder)
@@ -343,8 +356,8 @@ class Trainer(Predictor):
         args, state = self.args, self.state
         if not args.load_best_model_at_end and args.save_strategy != "best":
             return
-        value, best = pick_metric(metrics, args.metric_for_best_model), state.best_metric
-        if best is None or (value > best if args.best_is_greater else value < best):
+        value = pick_metric(metrics, args.metric_for_best_model)
+        if measure_gain(value, state.best_metric, args) > 0:
             state.best_metric, state.best_model_checkpoint = value, str(self._checkpoint_folder())
             self.control.should_save = True
 
@@ -431,21 +444,12 @@ class Trainer(Predictor):
         states = gather_states(self.accelerator)
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler
-            run = {
-                "state": self.state.to_dict(),
-                "callbacks": self.callbacks.state_dict(),
-                "data": self._describe_data(),
-            }
+            state, callbacks = self.state.to_dict(), self.callbacks.state_dict()
+            run = {"state": state, "callbacks": callbacks, "data": self._describe_data()}
             run["position"] = dataclasses.asdict(self._position)
             scaling = scaler.state_dict() if scaler else {}
-            contents = (
-                self.args.to_dict(),
-                optimizer,
-                self.lr_scheduler.state_dict(),
-                scaling,
-                {"processes": states},
-                run,
-            )
+            schedule, processes = self.lr_scheduler.state_dict(), {"processes": states}
+            contents = (self.args.to_dict(), optimizer, schedule, scaling, processes, run)
             snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
             write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
             self._remove_old()
@@ -469,25 +473,22 @@ class Trainer(Predictor):
         """Take over a checkpoint, but for its weights; gives its random states."""
         snapshot = Snapshot.read(folder, DOCUMENTS, [OPTIMIZER])
         documents, run = snapshot.documents, snapshot.documents[STATE]
-        now = self._describe_data()
-        if changed := [
-            f"{name} was {run['data'].get(name)}, is {value}"
-            for name, value in now.items()
-            if run["data"].get(name) != value
-        ]:
+        was, now = run["data"], self._describe_data()
+        if changed := [f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]]:
             raise CheckpointError(
                 f"{str(folder)!r} cannot be resumed, for the data would not go on where it stopped: "
                 f"{'; '.join(changed)}. Train with what it was saved with, or begin anew from its weights."
             )
         ends = self.state.max_steps, self.state.num_train_epochs
         self.state.load(run["state"])
+        self.state.is_stopped &= ends[0] <= self.state.max_steps  # more was asked for than what a callback ended
         self.state.max_steps, self.state.num_train_epochs = ends
         if best := self.state.best_model_checkpoint:
             self.state.best_model_checkpoint = str(folder.parent / Path(best).name)
         self._position = Position(**run["position"])
         self.callbacks.load_state_dict(run["callbacks"])
         load_optimizer(self.model, self.optimizer, documents["optimizer.json"], snapshot.tensors[OPTIMIZER])
-        self.lr_scheduler.load_state_dict(documents["scheduler.json"])
+        self.lr_scheduler.load_state_dict(as_declared(documents["scheduler.json"], self.lr_scheduler.state_dict()))
         if self.accelerator.scaler and documents["scaler.json"]:
             self.accelerator.scaler.load_state_dict(documents["scaler.json"])
         return documents["random_states.json"]["processes"]
