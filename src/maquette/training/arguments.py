@@ -58,7 +58,7 @@ class TrainingArguments:
         group_by_length: batches of rows of similar lengths, in random order.
         dataloader_num_workers: processes that read data.
         remove_unused_columns: keep from the model the columns it does not take.
-        label_names: the columns that hold labels; unless given, found in the signature of `forward`.
+        label_names: the columns that hold labels; unless given, found in the signature of `forward`, or `labels`.
         report_to: trackers of accelerate, such as `["tensorboard", "wandb"]`.
         disable_tqdm: no progress bar.
 

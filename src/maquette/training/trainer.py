@@ -211,7 +211,7 @@ class Trainer(Predictor):
             self._batches = None
             if args.max_steps < 0:
                 raise ConfigurationError(
-                    "The data has no length, so epochs cannot be counted: set max_steps."
+                    "The data has no length, or no row numbers, so epochs cannot be counted: set max_steps."
                 ) from None
             state.max_steps, state.num_train_epochs = args.max_steps, 0  # 0: nobody knows
             return
