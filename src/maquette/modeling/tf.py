@@ -158,6 +158,19 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 
     # Training --------------------------------------------------------------------------------------------------
 
+    def fit(self, *args: Any, **options: Any) -> Any:
+        """Train as Keras does. Weights of samples or classes need a loss that `compile` was told."""
+        # Before Keras begins: on JAX, an error in the middle would cost the model its variables.
+        self._refuse_weights(options.get("sample_weight"), options.get("class_weight"))
+        return super().fit(*args, **options)
+
+    def _refuse_weights(self, *weights: Any) -> None:
+        if self._compile_loss is None and any(each is not None for each in weights):
+            raise ValueError(
+                f"{type(self).__name__} computes its own loss, which takes no weights of samples or classes: compile "
+                "the model with a loss."
+            )
+
     def train_step(self, *args: Any) -> Any:
         """Train on one batch; Keras calls it, with the state before the data where the backend keeps it outside."""
         return super().train_step(*args[:-1], self._with_labels(args[-1]))
@@ -169,9 +182,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     def _with_labels(self, data: Any) -> Any:
         """Give the labels to the model itself, where it is the one that computes the loss."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if y is None and isinstance(x, Mapping):
-            y = x.get("labels")
-        elif y is not None and self._compile_loss is None:
+        if y is not None and self._compile_loss is None:
             inputs = x if isinstance(x, Mapping) else {next(iter(inspect.signature(self.call).parameters)): x}
             x = {**inputs, **(y if isinstance(y, Mapping) else {"labels": y})}
         return x, y, weights
@@ -186,12 +197,8 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     ) -> Any:
         """Give the loss that `compile` was told, of the logits, or else the model's own."""
         if self._compile_loss is not None:
-            return super().compute_loss(x, y, _answer(y_pred), sample_weight, training)
-        if sample_weight is not None:
-            raise ValueError(
-                f"{type(self).__name__} computes its own loss, which takes no weights of samples or classes: compile "
-                "the model with a loss."
-            )
+            return super().compute_loss(x, _labels(x, y), _answer(y_pred), sample_weight, training)
+        self._refuse_weights(sample_weight)
         loss = y_pred.get("loss") if isinstance(y_pred, Mapping) else None
         if loss is None:
             raise ValueError(
@@ -202,7 +209,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics that `compile` was told, of the logits."""
-        return super().compute_metrics(x, y, _answer(y_pred), sample_weight)
+        return super().compute_metrics(x, _labels(x, y), _answer(y_pred), sample_weight)
 
 
 def _leave_building_to_run(layer: keras.Layer) -> None:
@@ -241,6 +248,11 @@ def _complete(call: Callable[..., Any]) -> Callable[..., Any]:
         changed: Any = completed
         changed.__signature__ = signature.replace(parameters=[*known[:last], training, *known[last:]])
     return completed
+
+
+def _labels(x: Any, y: Any) -> Any:
+    """Give the labels, which may be among the inputs."""
+    return x.get("labels") if y is None and isinstance(x, Mapping) else y
 
 
 def _answer(output: Any) -> Any:
