@@ -23,13 +23,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-# The peer has an environment of its own; only parity tests and benchmarks use it.
+# The peer has an environment of its own, for parity tests, benchmarks, and peft, which needs the peer. With msgspec it can
+# run maquette too, from its source.
 peer: $(PEER)/.installed
 
 $(PEER)/.installed: constraints-peer.txt
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt torch==2.13.0
-	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers accelerate pillow
+	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers accelerate pillow peft datasets msgspec
 	@touch $@
 
 demo: setup
