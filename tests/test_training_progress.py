@@ -17,8 +17,8 @@ from rich.console import Console
 
 from maquette import MissingPackageError
 from maquette.training import progress as progress_module
-from maquette.training.figures import show_duration, show_number
 from maquette.training.progress import ProgressCallback
+from maquette.training.report.figures import show_duration, show_number
 
 
 class Terminal:

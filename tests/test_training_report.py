@@ -22,11 +22,11 @@ from training_models import Net, make_rows
 from maquette import Trainer, TrainerCallback
 from maquette.training import report as report_module
 from maquette.training.arguments import TrainingArguments
-from maquette.training.curves import read_charts, thin
-from maquette.training.evaluations import Evaluations
-from maquette.training.parameter_tree import Branch, grow
-from maquette.training.report import ReportCallback, RunRecord, describe_parameters, write_report
-from maquette.training.run_record import Parameter
+from maquette.training.report.callback import ReportCallback, RunRecord, describe_parameters, write_report
+from maquette.training.report.curves import read_charts, thin
+from maquette.training.report.evaluations import Evaluations
+from maquette.training.report.parameter_tree import Branch, grow
+from maquette.training.report.run_record import Parameter
 
 browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium, which opens the page, is not installed")
 
@@ -461,7 +461,9 @@ def test_a_lazy_module_has_no_shape_yet(tmp_path: Path) -> None:
 
 
 def test_reading_a_report_brings_no_framework(run_fresh: Callable[..., str]) -> None:
-    code = "import sys, maquette.training.report; print(sorted({'torch', 'rich', 'accelerate'} & {*sys.modules}))"
+    code = (
+        "import sys, maquette.training.report.callback; print(sorted({'torch', 'rich', 'accelerate'} & {*sys.modules}))"
+    )
     assert run_fresh(code).strip() == "[]"
 
 

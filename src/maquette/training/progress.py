@@ -8,7 +8,7 @@ from typing import Any
 
 from maquette.errors import MissingPackageError
 from maquette.training.callbacks import TrainerCallback
-from maquette.training.figures import EVALUATION, read_results, show_duration, show_number
+from maquette.training.report.figures import EVALUATION, read_results, show_duration, show_number
 
 REFRESHES = 10  # of the screen in a second, at most
 

@@ -45,7 +45,7 @@ from maquette.training.prediction import Predictor, as_portion
 from maquette.training.preflight import check_run
 from maquette.training.progress import ProgressCallback
 from maquette.training.random_states import derive_seed, gather_states, restore_states, seed_everything
-from maquette.training.report import ReportCallback
+from maquette.training.report.callback import ReportCallback
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
 

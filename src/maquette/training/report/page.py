@@ -1,7 +1,7 @@
 """The HTML of a run's report: one page that asks for nothing from elsewhere.
 
 The words and tables are written here, so that they can be read without scripts too; the curves are drawn in the browser
-by `report_page.js` from data that is embedded as JSON. Everything that comes from a run is escaped.
+by `page.js` from data that is embedded as JSON. Everything that comes from a run is escaped.
 """
 
 import base64
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from maquette.training.curves import Chart, Line, read_charts, thin, thin_all
-from maquette.training.evaluations import Evaluations
-from maquette.training.figures import show_duration, show_number
-from maquette.training.parameter_tree import Branch, grow
-from maquette.training.run_record import RunRecord
+from maquette.training.report.curves import Chart, Line, read_charts, thin, thin_all
+from maquette.training.report.evaluations import Evaluations
+from maquette.training.report.figures import show_duration, show_number
+from maquette.training.report.parameter_tree import Branch, grow
+from maquette.training.report.run_record import RunRecord
 from maquette.version import __version__
 
 MOST_ROWS = 100  # of a table
@@ -37,7 +37,7 @@ def render_page(record: RunRecord) -> str:
     charts = read_charts(record.history, record.throughput)
     drawn = thin_all(charts)
     evaluations = Evaluations.read(record.history, record.arguments)
-    script = _read("report_page.js")
+    script = _read("page.js")
     parts = {
         "title": escape(record.title),
         "heading": CAMEL_HUMP.sub("<wbr>", escape(record.title)),
@@ -50,16 +50,16 @@ def render_page(record: RunRecord) -> str:
         "parameters": _parameters(record),
         "environment": _pairs(record.environment),
         "version": __version__,
-        "style": _read("report_page.css"),
+        "style": _read("page.css"),
         "data": _embed([_drawing(chart) for chart in drawn]),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return SLOT.sub(lambda slot: parts[slot[1]], _read("report_page.html"))
+    return SLOT.sub(lambda slot: parts[slot[1]], _read("page.html"))
 
 
 def _read(name: str) -> str:
-    return resources.files("maquette.training").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("maquette.training.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _embed(value: Any) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from maquette.training.run_record import Parameter
+from maquette.training.report.run_record import Parameter
 
 Placed = tuple[list[str], Parameter]  # what is left of its name, and the parameter
 

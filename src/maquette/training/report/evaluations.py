@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from maquette.training.figures import EVALUATION, read_results
+from maquette.training.report.figures import EVALUATION, read_results
 
 
 @dataclass(frozen=True)

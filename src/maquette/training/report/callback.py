@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maquette.training.callbacks import TrainerCallback
-from maquette.training.report_page import render_page
-from maquette.training.run_record import RunRecord, describe_environment, describe_parameters
+from maquette.training.report.page import render_page
+from maquette.training.report.run_record import RunRecord, describe_environment, describe_parameters
 from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maquette.training.figures import EVALUATION, read_results
+from maquette.training.report.figures import EVALUATION, read_results
 
 MOST_POINTS = 1_000  # of one line
 ALL_POINTS = 10_000  # of a page
