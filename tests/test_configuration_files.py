@@ -39,8 +39,8 @@ from maquette import (
     SaveError,
     UnknownFieldError,
     __version__,
-    construction,
 )
+from maquette.configuration import construction
 
 either = pytest.mark.parametrize("cls", [DistilBert, DistilBertByHand])
 

@@ -10,7 +10,7 @@ FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry trust abilities remote_code travel tensors"
 GROUND += " code_finder code_import code_package code_store import_statements requirements stand_in verification"
 GROUND += " sharing shipment readme hub_errors"
-DATA = "plain schema construction configuration batch text preprocessing"
+DATA = "plain configuration batch text preprocessing"
 DATA += " images audio feature_extraction processing processor_parts preprocessor_classes"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from maquette.configuration.schema import MISSING, FaultError, Field, Schema, takes_any_keyword
 from maquette.errors import (
     ConfigurationError,
     FileFormatError,
@@ -20,7 +21,6 @@ from maquette.errors import (
 from maquette.files import SOURCE_OPTIONS, Source, open_source, require
 from maquette.plain import decode_floats, encode_floats, own_copy, refuse, to_plain
 from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.schema import MISSING, FaultError, Field, Schema, takes_any_keyword
 from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)

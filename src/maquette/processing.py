@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from maquette.batch import BatchFeature
+from maquette.configuration.schema import FaultError, Field, Schema
 from maquette.errors import ConfigurationError, FileFormatError, InputError, SaveError, UnknownFieldError, did_you_mean
 from maquette.files import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
 from maquette.plain import encode_floats, refuse, to_plain
@@ -15,7 +16,6 @@ from maquette.preprocessing import PROCESSOR_FILE, PreprocessingMixin
 from maquette.pretrained import PretrainedMixin, read_json, to_json
 from maquette.processor_parts import DATA, Part, Subtransaction, declared_parts, load_part, of_kind, part_class
 from maquette.remote_code import package_of
-from maquette.schema import FaultError, Field, Schema
 from maquette.transaction import Transaction
 
 OWN_OPTIONS = {"images_kwargs": "image_processor", "text_kwargs": "tokenizer", "audio_kwargs": "feature_extractor"}

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+from maquette.configuration.schema import MISSING, Field
 from maquette.errors import ConfigurationError, InputError, MissingFileError, UnknownNameError
 from maquette.files import CONFIG_NAME, Source
 from maquette.preprocessing import read_preprocessor_file
 from maquette.preprocessor_classes import class_by_name, class_name, find_class
 from maquette.registry import registered_classes
 from maquette.remote_code import load_remote_class
-from maquette.schema import MISSING, Field
 from maquette.transaction import Transaction
 
 # The kinds of parts, by the ending of a part's name; the AutoClass of each, and the keyword its data comes by.

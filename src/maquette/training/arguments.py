@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields
 from maquette.errors import did_you_mean
 from maquette.plain import own_copy
-from maquette.schema import Fault, FaultError, Field, annotated_fields
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0)]

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maquette.configuration.schema import parameters
 from maquette.errors import ConfigurationError, MissingPackageError
 from maquette.modeling.problems import IGNORED
 from maquette.plain import own_copy
-from maquette.schema import parameters
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import Callbacks, TrainerCallback
 from maquette.training.collation import DataCollatorWithPadding, default_data_collator

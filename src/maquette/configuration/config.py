@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from maquette.construction import (
+from maquette.configuration.construction import (
     BOOKKEEPING,
     ConfigMeta,
     Construction,
@@ -19,7 +19,8 @@ from maquette.construction import (
     reading,
     rebuild,
 )
-from maquette.construction import GENERATION_FIELDS as GENERATION_FIELDS
+from maquette.configuration.construction import GENERATION_FIELDS as GENERATION_FIELDS
+from maquette.configuration.schema import LABEL_FIELDS, FaultError, settle_labels
 from maquette.errors import (
     ConfigurationError,
     MissingFileError,
@@ -31,7 +32,6 @@ from maquette.errors import (
 from maquette.files import SOURCE_OPTIONS, Source, open_source, require
 from maquette.plain import dtype_name, encode_floats, own_copy, refuse, to_plain
 from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.schema import LABEL_FIELDS, FaultError, settle_labels
 from maquette.transaction import Transaction
 from maquette.version import __version__
 

@@ -8,9 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, dataclass_transform
 
-from maquette.errors import ConfigurationError, MaquetteError, did_you_mean, edit_distance
-from maquette.plain import decode_floats, own_copy
-from maquette.schema import (
+from maquette.configuration.schema import (
     LABEL_FIELDS,
     Fault,
     FaultError,
@@ -21,6 +19,8 @@ from maquette.schema import (
     settle_labels,
     takes_any_keyword,
 )
+from maquette.errors import ConfigurationError, MaquetteError, did_you_mean, edit_distance
+from maquette.plain import decode_floats, own_copy
 
 logger = logging.getLogger(__name__)
 
