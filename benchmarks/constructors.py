@@ -1,4 +1,6 @@
-"""Which constructors survive a save and a load, in maquette and in the peer: the kinds of `tests/constructors.py`.
+"""Which constructors survive a save and a load, in maquette and in the peer.
+
+The kinds are those of `tests/support/constructors.py`.
 
     MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/constructors.py
 
@@ -12,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests"
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 
 PEER_CONFIG = """class TrickyConfig(PretrainedConfig):
     model_type = "tricky"
@@ -82,13 +84,13 @@ def run(library: str, interpreter: str, source: str) -> dict[str, str]:
     """Give the verdict on every kind."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "kinds.py").write_text(source, encoding="utf-8")
-        code = RUN.format(folder=folder, tests=str(TESTS), library=library)
+        code = RUN.format(folder=folder, tests=str(SUPPORT), library=library)
         done = subprocess.run([interpreter, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
     return dict(line.split("|", 1) for line in done.stdout.splitlines() if "|" in line)
 
 
 def main() -> None:
-    source = (TESTS / "constructors.py").read_text(encoding="utf-8")
+    source = (SUPPORT / "constructors.py").read_text(encoding="utf-8")
     ours = run("maquette", sys.executable, source)
     theirs = run("transformers", os.environ["MAQUETTE_PEER_PYTHON"], translate(source))
     for kind, verdict in ours.items():

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1] / "tests"
+SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 # For each measure what it is called, the number of images, whether it trains, and how often a process repeats it.
 MEASURES = {
     "eight": ("inference, 8 images", 8, False, 3),
@@ -94,7 +94,7 @@ def load(library: str, path: str):
     if library != "timm":
         module = __import__(library)
         return module.ResNetForImageClassification.from_pretrained(path)
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(SUPPORT))
     from torchvision_operators import declare_operators
 
     declare_operators()

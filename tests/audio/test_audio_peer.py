@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_feature_extraction import CLIPS, RATE, make_clip
+from clips import CLIPS, RATE, make_clip
 
 from maquette import AutoFeatureExtractor, AutoProcessor
 from maquette.models.wav2vec2.feature_extraction import Wav2Vec2FeatureExtractor

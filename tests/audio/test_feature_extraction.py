@@ -7,12 +7,13 @@ import struct
 import sys
 import wave
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
+from clips import CLIPS, RATE, Frames, FramesConfig, make_clip
 
-from maquette import AutoConfig, AutoFeatureExtractor, PretrainedConfig
+from maquette import AutoConfig, AutoFeatureExtractor
 from maquette.audio import _warn_of_unknown_rate, read_file
 from maquette.errors import (
     ConfigurationError,
@@ -22,28 +23,14 @@ from maquette.errors import (
     MissingPackageError,
     UnknownFieldError,
 )
-from maquette.feature_extraction import FeatureExtractionMixin, SequenceFeatureExtractor
+from maquette.feature_extraction import FeatureExtractionMixin
 from maquette.models.wav2vec2.feature_extraction import Wav2Vec2FeatureExtractor
-
-RATE = 16000
-
-
-def make_clip(length: int, seed: int = 0) -> np.ndarray:
-    """Make something like a voice: a few moving tones, their loudness rising and falling, noise, and an offset."""
-    noise = np.random.default_rng(seed)
-    time = np.arange(length) / RATE
-    tones = sum(np.sin(2 * np.pi * (110 * k + 8 * np.sin(5 * time)) * time) / k for k in range(1, 6))
-    sound = 0.2 * tones * np.abs(np.sin(3 * time)) ** 3 + 0.01 * noise.standard_normal(length) + 0.003
-    return sound.astype(np.float32)
 
 
 def normal(clip: np.ndarray) -> np.ndarray:
     """Give mean 0 and variance 1, in float64: what the definition says."""
     exact = clip.astype(np.float64)
     return (exact - exact.mean()) / np.sqrt(exact.var() + 1e-7)
-
-
-CLIPS = [make_clip(length, seed) for seed, length in enumerate((400, 1000, 3001, 777))]
 
 
 # The numbers -------------------------------------------------------------------------------------------------------
@@ -446,22 +433,6 @@ def test_an_unknown_rate_is_reported_once(caplog: pytest.LogCaptureFixture) -> N
 # pad ---------------------------------------------------------------------------------------------------------------
 
 
-class Frames(SequenceFeatureExtractor):
-    """A feature extractor of a user's: the loudness of stretches, in bands."""
-
-    model_input_names: ClassVar[list[str]] = ["input_features", "attention_mask"]
-
-    def __init__(self, feature_size: int = 3, stretch: int = 100, **kwargs: Any) -> None:
-        super().__init__(feature_size=feature_size, **kwargs)
-        self.stretch = stretch
-
-    def __call__(self, audio: Any, *, sampling_rate: float | None = None, **options: Any) -> Any:
-        clips = self.read_clips(audio, sampling_rate=sampling_rate)
-        whole = [clip[: len(clip) // self.stretch * self.stretch].reshape(-1, self.stretch) for clip in clips]
-        powers = [np.stack([(w**k).mean(1) for k in range(1, self.feature_size + 1)], 1) for w in whole]
-        return self.pad({"input_features": powers}, **options)
-
-
 def test_a_feature_extractor_of_ones_own_reads_pads_saves_and_loads(tmp_path: Path) -> None:
     batch = Frames(padding_value=-9.0)(CLIPS, sampling_rate=RATE, return_tensors="np")
     assert batch.input_features.shape == (4, 30, 3)
@@ -473,10 +444,6 @@ def test_a_feature_extractor_of_ones_own_reads_pads_saves_and_loads(tmp_path: Pa
     Frames(stretch=50).save_pretrained(tmp_path)
     again = AutoFeatureExtractor.from_pretrained(tmp_path)
     assert (type(again), again.stretch, again.feature_size) == (Frames, 50, 3)
-
-
-class FramesConfig(PretrainedConfig):
-    model_type = "frames-for-tests"
 
 
 def test_pad_collates_examples() -> None:

@@ -24,7 +24,7 @@ from stored_arrays import read_arrays
 
 from maquette import UnknownFieldError
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "custom_resnet"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "custom_resnet"
 PACKAGE = "example_of_a_custom_resnet"  # not resnet_model: nothing else in this process is to find it by that name
 
 

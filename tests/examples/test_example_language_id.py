@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from stored_arrays import read_arrays
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "language_id"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "language_id"
 
 
 def import_prose() -> Any:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from stored_arrays import read_arrays
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "photo_labels"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "photo_labels"
 LABELS = ["sky", "water", "trees", "roof", "timber", "petals", "leaves"]
 FAST = ("--stride", 24)  # tiles side by side
 

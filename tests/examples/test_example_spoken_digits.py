@@ -22,7 +22,7 @@ from stored_arrays import read_arrays
 
 from maquette import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "spoken_digits"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "spoken_digits"
 
 speaks = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng, which speaks, is not installed")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from guides import blocks
 from loopback_hub import LoopbackHub
 
-TESTS = str(Path(__file__).parent)
+SUPPORT = str(Path(__file__).parents[1] / "support")
 DECLARE = f"""
-import sys; sys.path.insert(0, {TESTS!r})
+import sys; sys.path.insert(0, {SUPPORT!r})
 from torchvision_operators import declare_operators
 declare_operators()
 """

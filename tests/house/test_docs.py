@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback_hub import LoopbackHub
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_A_HUB = {"sharing.md"}  # pages that push, as a user "ada" who is logged in
 # The client of the Hub calls its own HTTP library in a way that this deprecates; TensorFlow's tensors, numpy.

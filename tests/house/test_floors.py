@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "maquette"
+SOURCE = Path(__file__).parents[2] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 GROUND = "version errors transaction files pretrained registry trust abilities remote_code travel tensors"
 GROUND += " code_finder code_import code_package code_store import_statements requirements stand_in verification"

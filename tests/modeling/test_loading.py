@@ -11,7 +11,7 @@ from torch import nn
 
 from maquette import CheckpointError
 
-TESTS = str(Path(__file__).parent)
+SUPPORT = str(Path(__file__).parents[1] / "support")
 
 
 def train_a_bit(model: nn.Module) -> None:
@@ -59,7 +59,7 @@ def test_reloads_bit_exact_in_a_fresh_process(kind, tmp_path, monkeypatch, run_f
     model.save_pretrained(tmp_path / "saved")
     save_file({k: v.contiguous() for k, v in snapshot(model).items()}, tmp_path / "expected.safetensors")
     run_fresh(f"""
-import sys; sys.path.insert(0, {TESTS!r})
+import sys; sys.path.insert(0, {SUPPORT!r})
 import torch
 from safetensors.torch import load_file
 from constructors import {kind.__name__} as Kind, snapshot

@@ -20,10 +20,10 @@ from maquette import FileFormatError, PretrainedConfig, SaveError
 from maquette.files import open_source
 from maquette.transaction import JOURNAL, STAGING_PREFIX, Transaction
 
-TESTS = str(Path(__file__).parent)
+PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
 SAVERS = f"""
-import os, sys; sys.path.insert(0, {TESTS!r})
+import os, sys; sys.path[:0] = {PATHS!r}
 from test_saving import Numbered, NumberedConfig
 for line in sys.stdin:  # one process after the other, each forked from here so that torch is imported once
     version = int(line)

@@ -1,4 +1,4 @@
-"""Computes in the peer's environment what tests/test_resnet.py expects. Usage: peer_resnet.py <folder>.
+"""Computes in the peer's environment what tests/models/test_resnet.py expects. Usage: peer_resnet.py <folder>.
 
 The folder holds `inputs.safetensors`, `cases.json` (a configuration and the names of images for each case), and our
 models in `ours/<case>`. Written are the peer's own models in `theirs/<case>`, and for both kinds

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clips import CLIPS, RATE, Frames, FramesConfig
 from loopback_hub import LoopbackHub
-from test_feature_extraction import CLIPS, RATE, Frames, FramesConfig
 
 from maquette import (
     AutoConfig,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "shared" / "guides"
+FOLDER = Path(__file__).parents[3] / "shared" / "guides"
 
 
 def blocks(number: str) -> list[str]:
