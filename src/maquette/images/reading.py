@@ -21,6 +21,7 @@ MAX_PIXELS = 89_478_485
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "AVIF", "ICO", "DIB", "PCX", "SGI")
 ORIENTATION = 0x0112
 ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF's orientations that swap height and width
+PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}  # colours times their alpha, as Pillow makes them for resizing
 ADDRESSES = ("http://", "https://", "data:")
 _raising_the_limit = threading.Lock()
 
@@ -185,7 +186,9 @@ def _simplified(image: "Image", label: str, array_options: Any) -> Picture:
     from maquette.images.arrays import as_picture
 
     if image.mode.startswith("I;16"):
-        return pillow().fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        return _eight_bits(image)
+    if image.mode in PREMULTIPLIED:
+        return image.convert(PREMULTIPLIED[image.mode])
     if image.mode in ("I", "F"):
         return to_pillow(as_picture(np.asarray(image), label, **{**(array_options or {}), "data_format": None}))
     if image.mode == "1":
@@ -195,9 +198,18 @@ def _simplified(image: "Image", label: str, array_options: Any) -> Picture:
     return image
 
 
+def _eight_bits(image: "Image") -> "Image":
+    """Keep the upper half of 16-bit greys; the one that a PNG file calls transparent is told by all of its bits."""
+    greys = np.asarray(image).astype(np.uint16)
+    picture: Image = pillow().fromarray((greys >> 8).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        picture.putalpha(pillow().fromarray(np.where(greys == transparent, 0, 255).astype(np.uint8)))
+    return picture
+
+
 def has_transparency(image: "Image") -> bool:
-    """Tell whether an image has transparent places, by a channel or by a colour that stands for them."""
-    return "A" in image.getbands() or image.info.get("transparency") is not None
+    """Tell whether an image has transparent places: by a channel, by its palette, or by a colour for them."""
+    return bool(image.has_transparency_data) or image.info.get("transparency") is not None
 
 
 def to_pillow(picture: "np.ndarray[Any, Any]") -> Picture:
