@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from maquette import CheckpointError, FileFormatError, MissingFileError, UnsafePathError
-from maquette.checkpoint import Slots, match, plan_shards
+from maquette.checkpoint import ExpectedParameters, match, plan_shards
 
 
 class Body(Tricky):
@@ -344,6 +344,8 @@ def test_shards_are_filled_in_order() -> None:
 
 
 def test_ignored_names_are_not_reported() -> None:
-    report = match({"w": (1,), "position_ids": (1, 5)}, Slots({"w": (1,)}), prefix="", ignored=[r"position_ids"])
+    report = match(
+        {"w": (1,), "position_ids": (1, 5)}, ExpectedParameters({"w": (1,)}), prefix="", ignored=[r"position_ids"]
+    )
     assert report.unexpected == []
     assert report.assigned == {"w": "w"}

@@ -16,7 +16,6 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(GROUND.split(), 0),
     **dict.fromkeys(DATA.split(), 1),
     "checkpoint": 2,
-    "layout": 2,
     **dict.fromkeys(("stand_in.attention_masks", "stand_in.caches", "stand_in.layers", "stand_in.outputs"), 3),
     "modeling": 3,
     "models": 4,

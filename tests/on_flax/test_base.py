@@ -27,7 +27,7 @@ from maquette import (
     PretrainedConfig,
     SaveError,
 )
-from maquette.layout import flatten, unflatten
+from maquette.checkpoint.axes import flatten, unflatten
 
 TINY = {"vocab_size": 40, "dim": 16, "n_heads": 4, "n_layers": 2, "hidden_dim": 24, "max_position_embeddings": 16}
 RNG = np.random.default_rng(0)

@@ -1,7 +1,7 @@
 """Models whose weights can be read and set as arrays: what Keras and Flax models share. No framework is imported.
 
 A framework supplies three hooks: `_build` makes a model, `_variables` gives its variables by their paths, and
-`_with_arrays` gives the model with other values. The rest is `layout`: names, and the order of axes.
+`_with_arrays` gives the model with other values. The rest is `checkpoint.axes`: names, and the order of axes.
 """
 
 import copy
@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from maquette.checkpoint import FLOATS, Checkpoint, LoadReport, Slots
+from maquette.checkpoint import FLOATS, Checkpoint, ExpectedParameters, LoadReport
+from maquette.checkpoint.axes import Path, from_torch, to_torch, torch_name, torch_shape
 from maquette.errors import SaveError, bullets, did_you_mean
-from maquette.layout import Path, from_torch, to_torch, torch_name, torch_shape
 from maquette.modeling.common import ModelMixin, check_ties
 
 COUNT = "num_batches_tracked"  # torch's batch normalisation counts; nothing else does
@@ -55,9 +55,9 @@ class ArrayModelMixin(ModelMixin):
             yield path, variable, first.setdefault(id(variable) if self._shares_variables else name, name)
 
     @classmethod
-    def _slots(cls, model: Any, checkpoint: Checkpoint) -> Slots:
+    def _slots(cls, model: Any, checkpoint: Checkpoint) -> ExpectedParameters:
         model._check_saveable()
-        slots = Slots({})
+        slots = ExpectedParameters({})
         for path, variable, first in model._named():
             if torch_name(path) != first:
                 slots.aliases[torch_name(path)] = first

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from maquette.checkpoint import (
     Checkpoint,
+    ExpectedParameters,
     LoadReport,
     Shape,
-    Slots,
-    Tolerance,
+    Strictness,
     announce,
     match,
     parse_size,
@@ -105,7 +105,7 @@ class ModelMixin(PretrainedMixin):
         """Do the work of `from_pretrained` on a source that is open already."""
         if use_safetensors is False:
             raise ValueError("use_safetensors=False: maquette reads safetensors only. Convert the weights first.")
-        tolerance = Tolerance(
+        tolerance = Strictness(
             strict=strict, allow_missing=tuple(allow_missing), ignore_mismatched_sizes=ignore_mismatched_sizes
         )
         constructor_kwargs, overrides = cls._sort_keywords(kwargs)
@@ -120,7 +120,9 @@ class ModelMixin(PretrainedMixin):
         return (model, report.as_dict()) if output_loading_info else model
 
     @classmethod
-    def _match(cls, model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint, tolerance: Tolerance) -> LoadReport:
+    def _match(
+        cls, model: Any, weights: Mapping[str, Any], checkpoint: Checkpoint, tolerance: Strictness
+    ) -> LoadReport:
         shapes: dict[str, Shape] = {name: tuple(weight.shape) for name, weight in weights.items()}
         slots = cls._slots(model, checkpoint)
         report = match(shapes, slots, prefix=cls.base_model_prefix, ignored=cls._unexpected_patterns())
@@ -282,7 +284,7 @@ class ModelMixin(PretrainedMixin):
         raise NotImplementedError
 
     @classmethod
-    def _slots(cls, model: Any, checkpoint: Checkpoint) -> Slots:
+    def _slots(cls, model: Any, checkpoint: Checkpoint) -> ExpectedParameters:
         """Name what the model wants filled."""
         raise NotImplementedError
 

@@ -13,9 +13,9 @@ from flax import linen as nn
 
 import maquette.modeling.jax_trees  # noqa: F401 - lets JAX see inside outputs
 from maquette.checkpoint import Checkpoint
+from maquette.checkpoint.axes import Path, flatten, torch_name, unflatten
 from maquette.configuration import PretrainedConfig
 from maquette.errors import SaveError, bullets
-from maquette.layout import Path, flatten, torch_name, unflatten
 from maquette.modeling.arrays import ArrayModelMixin
 
 PASSING = frozenset({"intermediates", "cache"})  # collections that are made anew by every call

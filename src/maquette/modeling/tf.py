@@ -13,9 +13,9 @@ import optree
 from keras.src.models.functional import Functional
 
 from maquette.checkpoint import Checkpoint
+from maquette.checkpoint.axes import Path
 from maquette.configuration import PretrainedConfig
 from maquette.errors import SaveError, bullets
-from maquette.layout import Path
 from maquette.modeling.arrays import ArrayModelMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 

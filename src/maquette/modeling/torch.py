@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from maquette.checkpoint import Checkpoint, LoadReport, Slots, read_names
+from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, SaveError, bullets
 from maquette.modeling.common import ModelMixin, check_ties
@@ -105,8 +105,8 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     # Filling ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> Slots:
-        slots = Slots({})
+    def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> ExpectedParameters:
+        slots = ExpectedParameters({})
         first: dict[int, str] = {}
         for name, target in _targets(model).items():
             if target is None:

@@ -7,8 +7,8 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from maquette import CheckpointError, ConfigurationError
+from maquette.checkpoint.axes import from_torch, torch_name
 from maquette.files import open_source, require
-from maquette.layout import from_torch, torch_name
 
 from .configuration import Wav2Vec2Config
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette.layout import torch_name
+from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import Arrays, ArraySubject, inexact, snapshot
 from maquette.testing.comparison import compare, list_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from maquette.layout import NUMBERED, Path, flatten
+from maquette.checkpoint.axes import NUMBERED, Path, flatten
 from maquette.modeling.flax import PASSING
 from maquette.testing.arrays.saving import ties_of
 from maquette.testing.arrays.subject import ArrayObservation, Arrays, ArraySubject, arrays_in, snapshot

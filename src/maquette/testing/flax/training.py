@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maquette.layout import flatten as flatten_tree
-from maquette.layout import torch_name
+from maquette.checkpoint.axes import flatten as flatten_tree
+from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import finite, reached, running
 from maquette.testing.comparison import compare, flatten
 from maquette.testing.flax.subject import Subject, training_options

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from maquette.layout import torch_name
+from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import arrays_in, finite, reached, running, snapshot
 from maquette.testing.comparison import compare, flatten, in_words
 from maquette.testing.labels import label_names

@@ -1,0 +1,37 @@
+"""Weights on disk: reading them, matching their names to a model's, writing them, and axes between frameworks."""
+
+from maquette.checkpoint.matching import (
+    ExpectedParameters,
+    LoadReport,
+    Strictness,
+    announce,
+    match,
+)
+from maquette.checkpoint.reading import (
+    FLOATS,
+    INDEX_NAME,
+    WEIGHTS_NAME,
+    Checkpoint,
+    Shape,
+    read_names,
+    with_variant,
+)
+from maquette.checkpoint.writing import parse_size, plan_shards, write_weights
+
+__all__ = [
+    "FLOATS",
+    "INDEX_NAME",
+    "WEIGHTS_NAME",
+    "Checkpoint",
+    "ExpectedParameters",
+    "LoadReport",
+    "Shape",
+    "Strictness",
+    "announce",
+    "match",
+    "parse_size",
+    "plan_shards",
+    "read_names",
+    "with_variant",
+    "write_weights",
+]

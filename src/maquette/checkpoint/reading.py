@@ -1,0 +1,149 @@
+"""Weights on disk, read: opening safetensors, one file or shards; their names, shapes, types and values.
+
+There is no reader for pickled weights here, on purpose: unpickling runs code.
+"""
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from maquette.errors import FileFormatError, MissingFileError, bullets
+from maquette.files import Source
+from maquette.pretrained import read_json
+
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|h5|msgpack|pkl)(\.index\.json)?$")
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+Shape = tuple[int, ...]
+
+
+def with_variant(name: str, variant: str | None) -> str:
+    """Put a variant into a file name: `model.safetensors` → `model.fp16.safetensors`."""
+    stem, _, rest = name.partition(".")
+    return f"{stem}.{variant}.{rest}" if variant else name
+
+
+class Checkpoint:
+    """The tensors of a folder or repository: their names, shapes and types at once, their values when asked for."""
+
+    def __init__(self, files: Mapping[Path, Iterable[str] | None], label: str) -> None:
+        self.label = label
+        self.shapes: dict[str, Shape] = {}
+        self.types: dict[str, str] = {}  # as safetensors calls them, "F32"
+        self.metadata: dict[str, str] = {}
+        self._files: dict[str, Path] = {}
+        for path, expected in files.items():
+            self._read_header(path, expected)
+
+    @classmethod
+    def open(cls, source: Source, *, variant: str | None = None) -> "Checkpoint":
+        """Find the weights of a source.
+
+        Raises:
+            MissingFileError: there are none, or shards of them are missing; lists which.
+            FileFormatError: a file is damaged, or the index does not fit its shards.
+        """
+        single, index = with_variant(WEIGHTS_NAME, variant), with_variant(INDEX_NAME, variant)
+        if path := source.find(single):
+            return cls({path: None}, source.label)
+        if (path := source.find(index)) is None:
+            raise _no_weights(source, single)
+        weight_map = read_json(path, label=f"{source.label}/{index}").get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+            raise FileFormatError(f"{source.label}/{index} has no weight_map from tensor names to file names.")
+        shards: dict[str, list[str]] = {}
+        for name, shard in weight_map.items():
+            shards.setdefault(shard, []).append(name)
+        return cls({path: shards[shard] for shard, path in _find_shards(source, index, shards)}, source.label)
+
+    def _read_header(self, path: Path, expected: Iterable[str] | None) -> None:
+        with _opened(path, "np", self.label) as handle:
+            names = set(handle.keys())
+            if wrong := sorted(set(expected or ()) - names):
+                raise FileFormatError(
+                    f"The index of {self.label!r} puts tensors into {path.name} that it lacks:{bullets(wrong[:20])}\n"
+                    "Save the checkpoint again, or mend the index."
+                )
+            self.metadata |= handle.metadata() or {}
+            for name in names:
+                part = handle.get_slice(name)
+                self.shapes[name], self.types[name] = tuple(part.get_shape()), part.get_dtype()
+                self._files[name] = path
+
+    def floating_type(self) -> str | None:
+        """Give the floating-point type that most of the numbers have, as numpy calls it; None where there is none."""
+        counts: dict[str, int] = {}
+        for name, kind in self.types.items():
+            if kind in FLOATS:
+                counts[FLOATS[kind]] = counts.get(FLOATS[kind], 0) + math.prod(self.shapes[name])
+        return max(counts, key=lambda kind: counts[kind], default=None)
+
+    def tensors(self, names: Iterable[str], *, framework: str) -> dict[str, Any]:
+        """Read tensors by name, for `framework` "pt" or "np"; torch tensors are views of the mapped file."""
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files[name], []).append(name)
+        found: dict[str, Any] = {}
+        for path, wanted in by_file.items():
+            with _opened(path, framework, self.label) as handle:
+                found |= {name: handle.get_tensor(name) for name in wanted}
+        return found
+
+
+def _find_shards(source: Source, index: str, shards: Mapping[str, list[str]]) -> Iterator[tuple[str, Path]]:
+    missing = []
+    for shard in sorted(shards):
+        try:
+            yield shard, source.refer(shard)
+        except MissingFileError:
+            missing.append(f"{shard} ({len(shards[shard])} tensors)")
+    if missing:
+        raise MissingFileError(f"{source.label}/{index} names files that are not there:{bullets(missing)}")
+
+
+@contextlib.contextmanager
+def _opened(path: Path, framework: str, label: str) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework=framework) as handle:
+            yield handle
+    except SafetensorError as error:
+        with path.open("rb") as file:
+            start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            raise FileFormatError(
+                f"{path.name} of {label!r} is a Git LFS pointer, not the weights. Fetch them with `git lfs pull`."
+            ) from error
+        raise FileFormatError(
+            f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save "
+            "it again."
+        ) from error
+
+
+def _no_weights(source: Source, single: str) -> MissingFileError:
+    names = source.names()
+    if pickled := [name for name in names if PICKLED.match(name)]:
+        return MissingFileError(
+            f"{source.label!r} has no {single}, only {', '.join(pickled)}. maquette does not unpickle weights: that "
+            "runs whatever code is in the file. If you trust it, convert it once with torch and safetensors:\n"
+            "    from safetensors.torch import save_file\n"
+            f"    save_file(torch.load({pickled[0]!r}, weights_only=True), {single!r}, {{'format': 'pt'}})"
+        )
+    variants = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
+    found = f" It has {', '.join(variants)}: pass variant=… for one of them." if variants else ""
+    return MissingFileError(f"{source.label!r} has no weights, {single} or {INDEX_NAME}.{found}{source.note}")
+
+
+def read_names(metadata: Mapping[str, str], key: str) -> list[str]:
+    """Read a list of names that a save noted in its safetensors metadata; absent means none."""
+    with contextlib.suppress(ValueError):
+        names = json.loads(metadata.get(key, "[]"))
+        if isinstance(names, list):
+            return [name for name in names if isinstance(name, str)]
+    return []
