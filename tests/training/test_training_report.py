@@ -20,8 +20,8 @@ from torch import nn
 from training_models import Net, make_rows
 
 from maquette import Trainer, TrainerCallback
-from maquette.training import report as report_module
 from maquette.training.arguments import TrainingArguments
+from maquette.training.report import callback as report_module
 from maquette.training.report.callback import ReportCallback, RunRecord, describe_parameters, write_report
 from maquette.training.report.curves import read_charts, thin
 from maquette.training.report.evaluations import Evaluations

@@ -1,7 +1,6 @@
 """`Trainer`: the loop that teaches a model, on one CPU, one GPU, or many of them on many machines."""
 
 import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -14,49 +13,39 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from maquette.errors import CheckpointError, ConfigurationError
-from maquette.pretrained import committing, to_json
+from maquette.errors import ConfigurationError
+from maquette.pretrained import to_json
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import TrainerCallback, measure_gain, pick_metric
 from maquette.training.checkpoints import (
     MANIFEST,
     RUN,
-    STATE,
-    Snapshot,
     open_checkpoint,
     read_run,
-    remove_old,
-    write_checkpoint,
 )
 from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
 from maquette.training.evaluation import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
-    as_declared,
     check_weights,
-    gather_optimizer,
-    gather_weights,
     is_sharded,
-    load_optimizer,
     load_weights,
-    write_model,
 )
 from maquette.training.optimization import make_optimizer, make_schedule
-from maquette.training.prediction import Predictor, as_portion
+from maquette.training.prediction import as_portion
 from maquette.training.preflight import check_run
 from maquette.training.progress import ProgressCallback
-from maquette.training.random_states import derive_seed, gather_states, restore_states, seed_everything
+from maquette.training.random_states import derive_seed, seed_everything
 from maquette.training.report.callback import ReportCallback
+from maquette.training.saving import Saver
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
-DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
-OPTIMIZER = "optimizer.safetensors"
 
 
-class Trainer(Predictor):
+class Trainer(Saver):
     """Train any torch model that returns a loss.
 
     The model's `forward` takes columns of the data by name, and returns a dictionary or an output with `loss`, or a
@@ -170,11 +159,11 @@ class Trainer(Predictor):
             SaveError: a checkpoint could not be written.
         """
         try:
-            return self._teach(resume_from_checkpoint)
+            return self._run_steps(resume_from_checkpoint)
         finally:
             self.callbacks.close()
 
-    def _teach(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None) -> TrainOutput:
+    def _run_steps(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None) -> TrainOutput:
         folder = None
         if resume_from_checkpoint:
             with self.accelerator.main_process_first():
@@ -197,7 +186,7 @@ class Trainer(Predictor):
             )
         while not self.control.should_training_stop:
             self._train_epoch(loader)
-        self._settle()
+        self._reduce_losses()
         return self._finish()
 
     def _plan_steps(self, loader: Any) -> None:
@@ -338,7 +327,7 @@ class Trainer(Predictor):
         if control.should_log:
             self._log_step()
         if control.should_evaluate:
-            self._judge(self.evaluate())
+            self._update_best(self.evaluate())
         if control.should_training_stop and state.global_step < state.max_steps:
             state.is_stopped = True
             control.should_save |= self.args.save_strategy not in ("no", "best")
@@ -351,7 +340,7 @@ class Trainer(Predictor):
         """Give the batches of an epoch; where that is not known, of the whole run."""
         return self._batches or self.args.max_steps * self.args.gradient_accumulation_steps
 
-    def _judge(self, metrics: dict[str, float]) -> None:
+    def _update_best(self, metrics: dict[str, float]) -> None:
         """See whether this was the best evaluation so far; then its weights are kept."""
         args, state = self.args, self.state
         if not args.load_best_model_at_end and args.save_strategy != "best":
@@ -399,7 +388,7 @@ class Trainer(Predictor):
                 file.write(as_line(self.state.log_history[-1]))
 
     def _log_step(self) -> None:
-        self._settle()
+        self._reduce_losses()
         losses, self._position.losses = self._position.losses, []
         logs = {"loss": math.fsum(losses) / len(losses), "learning_rate": self._rate}
         if self._gradient_norm is not None:
@@ -407,93 +396,10 @@ class Trainer(Predictor):
             logs["grad_norm"] = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         self.log(logs)
 
-    def _settle(self) -> None:
+    def _reduce_losses(self) -> None:
         """Add up the latest losses of all processes."""
         if self._own_losses:
             losses = self._sum(torch.stack(self._own_losses).double()).tolist()
             self._position.losses += losses
             self._position.loss_sum += math.fsum(losses)
             self._own_losses = []
-
-    # Checkpoints -----------------------------------------------------------------------------------------------
-
-    def save_model(self, output_dir: str | os.PathLike[str] | None = None) -> None:
-        """Save the model, with its tokenizer or processor, into a folder that `from_pretrained` reads.
-
-        Args:
-            output_dir: unless given, `args.output_dir`.
-        """
-        weights = gather_weights(self.model)
-        if self.accelerator.is_main_process:
-            with committing(self.args.output_dir if output_dir is None else output_dir) as transaction:
-                for write in self._parts(weights):
-                    write(transaction)
-        self.accelerator.wait_for_everyone()
-
-    def _parts(self, weights: dict[str, Tensor]) -> list[Callable[[Transaction], None]]:
-        parts = [write_model(self.model, weights)]
-        return [*parts, self.processing_class._write_to] if hasattr(self.processing_class, "_write_to") else parts
-
-    def _checkpoint_folder(self) -> Path:
-        return Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-
-    def _save_checkpoint(self) -> None:
-        self._settle()
-        weights = gather_weights(self.model)
-        optimizer, tensors = gather_optimizer(self.model, self.optimizer)
-        states = gather_states(self.accelerator)
-        if self.accelerator.is_main_process:
-            scaler = self.accelerator.scaler
-            state, callbacks = self.state.to_dict(), self.callbacks.state_dict()
-            run = {"state": state, "callbacks": callbacks, "data": self._describe_data()}
-            run["position"] = dataclasses.asdict(self._position)
-            scaling = scaler.state_dict() if scaler else {}
-            schedule, processes = self.lr_scheduler.state_dict(), {"processes": states}
-            contents = (self.args.to_dict(), optimizer, schedule, scaling, processes, run)
-            snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
-            write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
-            self._remove_old()
-        self.accelerator.wait_for_everyone()
-        self._call("on_save")
-
-    def _remove_old(self) -> None:
-        if limit := self.args.save_total_limit:
-            best, step = self.state.best_model_checkpoint, self.state.global_step
-            remove_old(Path(self.args.output_dir), keep=limit, best=best, step=step)
-
-    def _describe_data(self) -> dict[str, Any]:
-        """Give what decides which rows make which batch."""
-        args = self.args
-        size = args.per_device_train_batch_size * self._world
-        described = {"batches": self._batches, "rows_in_a_batch": size, "seed": args.seed}
-        grouping = {"group_by_length": args.group_by_length}
-        return {**described, **grouping, "gradient_accumulation_steps": args.gradient_accumulation_steps}
-
-    def _resume(self, loader: Any, folder: Path) -> list[Any]:
-        """Take over a checkpoint, but for its weights; gives its random states."""
-        snapshot = Snapshot.read(folder, DOCUMENTS, [OPTIMIZER])
-        documents, run = snapshot.documents, snapshot.documents[STATE]
-        was, now = run["data"], self._describe_data()
-        if changed := [f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]]:
-            raise CheckpointError(
-                f"{str(folder)!r} cannot be resumed, for the data would not go on where it stopped: "
-                f"{'; '.join(changed)}. Train with what it was saved with, or begin anew from its weights."
-            )
-        ends = self.state.max_steps, self.state.num_train_epochs
-        self.state.load(run["state"])
-        self.state.is_stopped &= ends[0] <= self.state.max_steps  # more was asked for than what a callback ended
-        self.state.max_steps, self.state.num_train_epochs = ends
-        if best := self.state.best_model_checkpoint:
-            self.state.best_model_checkpoint = str(folder.parent / Path(best).name)
-        self._position = Position(**run["position"])
-        self.callbacks.load_state_dict(run["callbacks"])
-        load_optimizer(self.model, self.optimizer, documents["optimizer.json"], snapshot.tensors[OPTIMIZER])
-        self.lr_scheduler.load_state_dict(as_declared(documents["scheduler.json"], self.lr_scheduler.state_dict()))
-        if self.accelerator.scaler and documents["scaler.json"]:
-            self.accelerator.scaler.load_state_dict(documents["scaler.json"])
-        return documents["random_states.json"]["processes"]
-
-    def _restore_random_states(self, states: list[Any]) -> None:
-        """Bring back this process's random states; a process that is new keeps the one it began with."""
-        if self.accelerator.process_index < len(states):
-            restore_states(states[self.accelerator.process_index])
