@@ -97,7 +97,7 @@ class AutoModelBase:
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         *model_args: Any,
-        config: PretrainedConfig | None = None,
+        config: PretrainedConfig | str | os.PathLike[str] | None = None,
         trust_remote_code: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -105,7 +105,8 @@ class AutoModelBase:
 
         Args:
             pretrained_model_name_or_path: a folder, or a repository of the Hub.
-            config: decides the class, and is used instead of the one beside the weights.
+            config: decides the class, and is used instead of the one beside the weights: a configuration, or where to
+                read one.
             trust_remote_code: True, or `"sha256:…"`, to run the code that comes with it, where it brings its own.
             model_args, kwargs: as in `PreTrainedModel.from_pretrained`.
 
@@ -114,6 +115,8 @@ class AutoModelBase:
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
+        if isinstance(config, str | os.PathLike):
+            config = AutoConfig.from_pretrained(config, trust_remote_code=trust_remote_code)
         with open_source(pretrained_model_name_or_path, **options) as source:
             model_class = cls._find(source, config, trust_remote_code)
             return model_class.from_source(source, *model_args, config=config, **kwargs)
@@ -133,7 +136,10 @@ class AutoModelBase:
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
-        """Build a model with fresh weights, as the class that this task has for the configuration's architecture."""
+        """Build a model with fresh weights, as the class that this task has for the configuration's architecture.
+
+        Keywords are those of the model's `from_config`: `dtype`, fields of the configuration, arguments of its own.
+        """
         kwargs.pop("trust_remote_code", None)
         return cls._class_for(type(config), config.model_type)._from_config(config, **kwargs)
 

@@ -14,6 +14,7 @@ from maquette.configuration.construction import (
     ConfigMeta,
     Construction,
     Declared,
+    as_read,
     is_method,
     is_property,
     reading,
@@ -267,6 +268,13 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         values |= {**self._extra, **kept, "maquette_version": __version__}
         return {name: to_plain(value, name, other) for name, value in values.items()}
 
+    def _nested(self, other: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """Give what stands for it in the file of a configuration that holds it."""
+        if other is not _shown:
+            self._refuse_lost()
+        values = self._differing(self._plain(other))
+        return {name: value for name, value in values.items() if name != "maquette_version"}
+
     def _differing(self, full: dict[str, Any]) -> dict[str, Any]:
         """Leave out common fields that read back as they are without being written."""
         common, bare = PretrainedConfig._bare_values(), self._bare_values()
@@ -340,6 +348,16 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
             raise UnknownFieldError("\n".join(faults))
         return (config, unused) if return_unused else config
 
+    def _changed(self, overrides: dict[str, Any], place: str, *, return_unused: bool = False) -> Any:
+        """Give a configuration with other values, made as from a file that holds what this one does."""
+        own = copy.deepcopy(self)
+        if not overrides:
+            return (own, {}) if return_unused else own
+        self._refuse_lost()
+        content = own._plain(as_read)
+        own._refuse_difference(self._read(content, {}, place, False))
+        return self._read(content, overrides, place, return_unused)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -397,18 +415,21 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
     def _verified(self, text: str) -> str:
         """Give the text of a file back, having seen that it reads back as this configuration."""
         self._refuse_lost()
-        name = type(self).__name__
         try:
             again = self._read(json.loads(text), {}, "", False)
         except ConfigurationError as error:
-            raise SaveError(f"{name} could not be read back: {error}") from error
-        if again != self:
-            raise SaveError(
-                f"{name} would not read back as it is: {', '.join(sorted(again.diff(self)))} would change. Have "
-                "__init__ store what it is given, and declare the types of what JSON has no word for (a nested "
-                "configuration, a dictionary whose keys are numbers)."
-            )
+            raise SaveError(f"{type(self).__name__} could not be read back: {error}") from None
+        self._refuse_difference(again)
         return text
+
+    def _refuse_difference(self, again: Self) -> None:
+        if again != self:
+            names = ", ".join(sorted(again.diff(self)))
+            raise SaveError(
+                f"{type(self).__name__} would not read back as it is: {names} would change. Have __init__ store "
+                "what it is given, and declare the types of what JSON has no word for (a nested configuration, a "
+                "dictionary whose keys are numbers)."
+            )
 
     def _refuse_lost(self) -> None:
         if self._lost:
@@ -455,17 +476,11 @@ def _nested_class(kind: type[PretrainedConfig], model_type: Any) -> Any:
 
 
 def _saved(value: Any, name: str) -> Any:
-    if not isinstance(value, PretrainedConfig):
-        return refuse(value, name)
-    value._refuse_lost()
-    return {key: item for key, item in value.to_diff_dict().items() if key != "maquette_version"}
+    return value._nested(_saved) if isinstance(value, PretrainedConfig) else refuse(value, name)
 
 
 def _shown(value: Any, name: str) -> Any:
-    if not isinstance(value, PretrainedConfig):
-        return repr(value)
-    full = value._plain(_shown)
-    return {key: item for key, item in value._differing(full).items() if key != "maquette_version"}
+    return value._nested(_shown) if isinstance(value, PretrainedConfig) else repr(value)
 
 
 def _compared(value: Any, name: str) -> Any:

@@ -5,7 +5,7 @@ import contextvars
 import dataclasses
 import logging
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar, dataclass_transform
 
 from maquette.configuration.schema import (
@@ -63,6 +63,8 @@ class ConfigMeta(type):
 
 class Declared:
     """What a configuration class declares; types are resolved at the first use, as they may name later classes."""
+
+    _nested: Callable[..., dict[str, Any]]
 
     _aliases: ClassVar[dict[str, str]] = {}
     _label_defaults: ClassVar[dict[str, Any]] = {}
@@ -458,7 +460,7 @@ def rebuild(cls: Any, content: dict[str, Any], overrides: dict[str, Any], place:
     if plain and not overrides:
         return plain.config, {}
     derived = plain.config._derived if plain else {}
-    known = {*cls._names(), *content, *GENERATION_FIELDS, *derived, "extra"}
+    known = {*cls._names(), *content, *GENERATION_FIELDS, *derived, "extra", "name_or_path"}
     used = {name: _merged(plain, name, value, place) for name, value in overrides.items() if name in known}
     extra = used.pop("extra", None)
     replaced = {cls._canonical(name) for name in used}
@@ -474,9 +476,14 @@ def _merged(plain: Construction | None, name: str, value: Any, place: str) -> An
     """Take a dictionary that is given for a nested configuration as what to change in it."""
     current = getattr(plain.config, name, None) if plain else None
     if isinstance(value, dict) and isinstance(current, Declared):
-        changed: Any = current
-        return changed._read(changed.to_dict(), value, f"{place}, {name}", False).to_dict()
+        nested: Any = current
+        return as_read(nested._changed(value, f"{place}, {name}"), name)
     return value
+
+
+def as_read(value: Any, name: str) -> Any:
+    """Give a value as a file's content would have it, where JSON can hold it."""
+    return value._nested(as_read) if isinstance(value, Declared) else value
 
 
 def is_method(cls: type, name: str) -> bool:

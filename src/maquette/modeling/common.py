@@ -154,10 +154,7 @@ class ModelMixin(PretrainedMixin):
         if config is None:
             found, unused = config_class.from_source(source, overrides, return_unused_kwargs=True)
         elif isinstance(config, PretrainedConfig):
-            found = copy.deepcopy(config)
-            unused = {name: value for name, value in overrides.items() if not hasattr(found, name)}
-            for name in overrides.keys() - unused.keys():
-                setattr(found, name, overrides[name])
+            found, unused = config._changed(overrides, "the given configuration", return_unused=True)
         else:
             found, unused = config_class.from_pretrained(config, return_unused_kwargs=True, **overrides)
         if unused:
@@ -172,6 +169,15 @@ class ModelMixin(PretrainedMixin):
         return settings
 
     @classmethod
+    def _override(cls, config: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Give the configuration with the fields among the keywords, and the keywords that are none."""
+        own, fields = cls._sort_keywords(kwargs)
+        if not fields or not isinstance(config, PretrainedConfig):
+            return config, kwargs
+        config, unused = config._changed(fields, "the given configuration", return_unused=True)
+        return config, own | unused
+
+    @classmethod
     def _require_config_class(cls) -> type[PretrainedConfig]:
         if cls.config_class is None:
             raise TypeError(
@@ -181,7 +187,11 @@ class ModelMixin(PretrainedMixin):
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, *, dtype: Any = None, **kwargs: Any) -> Any:
-        """Build a model with fresh weights, as the constructor does, in the floating-point type given."""
+        """Build a model with fresh weights, as the constructor does, in the floating-point type given.
+
+        Fields of the configuration among `kwargs` change a copy of it, as in `from_pretrained`.
+        """
+        config, kwargs = cls._override(config, kwargs)
         model = cls(config, **kwargs)  # type: ignore[call-arg]
         model._cast(dtype)
         return model

@@ -64,8 +64,9 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
             config: what to build.
             dtype: the floating-point type of the weights.
             seed: of the random numbers.
-            kwargs: further fields of the module.
+            kwargs: further fields of the module, and fields of the configuration, which change a copy of it.
         """
+        config, kwargs = cls._override(config, kwargs)
         module = cls(config, **kwargs)
         return module.bind(jax.tree.map(functools.partial(_cast, dtype=dtype), module.init_variables(seed)))
 

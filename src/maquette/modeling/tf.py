@@ -111,6 +111,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         if isinstance(config, Mapping):
             fields, further = config["config"], {name: value for name, value in config.items() if name != "config"}
             return cls(cls._require_config_class().from_dict(fields), **further)
+        config, kwargs = cls._override(config, kwargs)
         with _variables_of(dtype):
             return cls(config, **kwargs)
 
