@@ -116,13 +116,14 @@ class AutoModelBase:
         """
         options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
         if isinstance(config, str | os.PathLike):
-            config = AutoConfig.from_pretrained(config, trust_remote_code=trust_remote_code)
+            with open_source(config) as place:
+                config = _config_class(place, trust_remote_code).from_source(place, {})
         with open_source(pretrained_model_name_or_path, **options) as source:
             model_class = cls._find(source, config, trust_remote_code)
             return model_class.from_source(source, *model_args, config=config, **kwargs)
 
     @classmethod
-    def _find(cls, source: Source, config: PretrainedConfig | None, trust: bool | str | None) -> Any:
+    def _find(cls, source: Source, config: Any, trust: bool | str | None) -> Any:
         if config is not None:
             return cls._class_for(type(config), config.model_type)
         content, place = read_config_file(source)

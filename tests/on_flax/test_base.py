@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from maquette import (
     CheckpointError,
+    ConfigurationError,
     DistilBertConfig,
     FlaxAutoModelForSequenceClassification,
     FlaxDistilBertForMaskedLM,
@@ -37,6 +38,19 @@ LABELS = INPUTS["input_ids"][:, 0] % 3
 
 def tiny(**changes) -> DistilBertConfig:
     return DistilBertConfig(**{**TINY, "num_labels": 3, **changes})
+
+
+def test_fields_given_with_a_configuration_change_a_copy_of_it(tmp_path: Path) -> None:
+    config = tiny()
+    FlaxDistilBertModel.from_config(config).save_pretrained(tmp_path)
+    for model in (
+        FlaxDistilBertModel.from_pretrained(tmp_path, config=config, dropout=0.3, n_layers=1),
+        FlaxDistilBertModel.from_config(config, dropout=0.3, n_layers=1),
+    ):
+        assert (model.config.dropout, model.config.n_layers) == (0.3, 1)
+        assert (config.dropout, config.n_layers) == (0.1, 2)
+    with pytest.raises(ConfigurationError, match="dim"):
+        FlaxDistilBertModel.from_config(config, dim=15)
 
 
 def test_a_model_is_a_linen_module_bound_to_its_variables(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from maquette import (
     BaseModelOutput,
     CheckpointError,
+    ConfigurationError,
     DistilBertConfig,
     PretrainedConfig,
     SaveError,
@@ -32,6 +33,19 @@ LABELS = INPUTS["input_ids"][:, 0] % 3
 
 def tiny(**changes) -> DistilBertConfig:
     return DistilBertConfig(**{**TINY, "num_labels": 3, **changes})
+
+
+def test_fields_given_with_a_configuration_change_a_copy_of_it(tmp_path: Path) -> None:
+    config = tiny()
+    TFDistilBertModel(config).save_pretrained(tmp_path)
+    for model in (
+        TFDistilBertModel.from_pretrained(tmp_path, config=config, dropout=0.3, n_layers=1),
+        TFDistilBertModel.from_config(config, dropout=0.3, n_layers=1),
+    ):
+        assert (model.config.dropout, model.config.n_layers, len(model.transformer.layer)) == (0.3, 1, 1)
+        assert (config.dropout, config.n_layers) == (0.1, 2)
+    with pytest.raises(ConfigurationError, match="dim"):
+        TFDistilBertModel.from_config(config, dim=15)
 
 
 def arrays(output) -> np.ndarray:
