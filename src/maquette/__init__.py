@@ -6,7 +6,7 @@ Names are imported when they are used, so that a configuration or a tokenizer ne
 import importlib
 from typing import Any
 
-import maquette.code_finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
+import maquette.remote_code.finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
 from maquette.version import __version__
 
 # Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the
@@ -40,9 +40,9 @@ _HOMES = {
         "Wav2Vec2BaseModelOutput",
         "XVectorOutput",
     ),
-    "auto_preprocessing": ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"),
+    "auto.preprocessors": ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"),
     "registry": ("ModelCard",),
-    "batch": ("BatchFeature",),
+    "batch.features": ("BatchFeature",),
     "text.encoding": ("BatchEncoding", "CharSpan", "TokenSpan"),
     "text.tokenization": ("PreTrainedTokenizer",),
     "text.tokenization_base": ("PreTrainedTokenizerBase",),
@@ -50,8 +50,8 @@ _HOMES = {
     "text.wordpiece_tokenization": ("WordPieceTokenizer", "WordPieceTokenizerFast"),
     "images.fetching": ("load_image",),
     "images.processing": ("BaseImageProcessor", "ImageFeatureExtractionMixin", "ImageProcessingMixin"),
-    "feature_extraction": ("FeatureExtractionMixin", "SequenceFeatureExtractor"),
-    "processing": ("ProcessorMixin",),
+    "audio.feature_extraction": ("FeatureExtractionMixin", "SequenceFeatureExtractor"),
+    "processing.processor": ("ProcessorMixin",),
     "training.arguments": ("TrainingArguments",),
     "training.callbacks": ("EarlyStoppingCallback", "TrainerCallback"),
     "training.checkpoints": ("get_last_checkpoint",),
@@ -88,7 +88,7 @@ def __getattr__(name: str) -> Any:
         from maquette.registry import AUTO_CLASSES, built_in_cards
 
         if name in AUTO_CLASSES:
-            value = getattr(importlib.import_module("maquette.auto"), name)
+            value = getattr(importlib.import_module("maquette.auto.models"), name)
         else:
             card = next((card for card in built_in_cards().values() if name in card.public()), None)
             if card is None:

@@ -4,13 +4,15 @@ from huggingface_hub._login import login as login
 from huggingface_hub._login import notebook_login as notebook_login
 from tokenizers import AddedToken as AddedToken
 
-from maquette.auto import AutoConfig as AutoConfig
-from maquette.auto import AutoModelBase as _AutoModel
-from maquette.auto_preprocessing import AutoFeatureExtractor as AutoFeatureExtractor
-from maquette.auto_preprocessing import AutoImageProcessor as AutoImageProcessor
-from maquette.auto_preprocessing import AutoProcessor as AutoProcessor
-from maquette.auto_preprocessing import AutoTokenizer as AutoTokenizer
-from maquette.batch import BatchFeature as BatchFeature
+from maquette.audio.feature_extraction import FeatureExtractionMixin as FeatureExtractionMixin
+from maquette.audio.feature_extraction import SequenceFeatureExtractor as SequenceFeatureExtractor
+from maquette.auto.models import AutoConfig as AutoConfig
+from maquette.auto.models import AutoModelBase as _AutoModel
+from maquette.auto.preprocessors import AutoFeatureExtractor as AutoFeatureExtractor
+from maquette.auto.preprocessors import AutoImageProcessor as AutoImageProcessor
+from maquette.auto.preprocessors import AutoProcessor as AutoProcessor
+from maquette.auto.preprocessors import AutoTokenizer as AutoTokenizer
+from maquette.batch.features import BatchFeature as BatchFeature
 from maquette.configuration import PreTrainedConfig as PreTrainedConfig
 from maquette.configuration import PretrainedConfig as PretrainedConfig
 from maquette.errors import CheckpointError as CheckpointError
@@ -26,8 +28,6 @@ from maquette.errors import UnknownFieldError as UnknownFieldError
 from maquette.errors import UnknownNameError as UnknownNameError
 from maquette.errors import UnsafePathError as UnsafePathError
 from maquette.errors import UntrustedCodeError as UntrustedCodeError
-from maquette.feature_extraction import FeatureExtractionMixin as FeatureExtractionMixin
-from maquette.feature_extraction import SequenceFeatureExtractor as SequenceFeatureExtractor
 from maquette.images.fetching import load_image as load_image
 from maquette.images.processing import BaseImageProcessor as BaseImageProcessor
 from maquette.images.processing import ImageFeatureExtractionMixin as ImageFeatureExtractionMixin
@@ -151,7 +151,7 @@ from maquette.models.wav2vec2.pretraining import Wav2Vec2ForPreTraining as Wav2V
 from maquette.models.wav2vec2.pretraining import Wav2Vec2ForPreTrainingOutput as Wav2Vec2ForPreTrainingOutput
 from maquette.models.wav2vec2.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from maquette.models.wav2vec2.tokenization import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
-from maquette.processing import ProcessorMixin as ProcessorMixin
+from maquette.processing.processor import ProcessorMixin as ProcessorMixin
 from maquette.registry import ModelCard as ModelCard
 from maquette.text.encoding import BatchEncoding as BatchEncoding
 from maquette.text.encoding import CharSpan as CharSpan

@@ -1,6 +1,6 @@
 """`python -m maquette` is the command `maquette`."""
 
-from maquette.cli import main
+from maquette.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from maquette.code_finder import PACKAGE_PREFIX as PACKAGE_PREFIX
 from maquette.errors import UnknownNameError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -129,11 +128,8 @@ class ModelCard:
 @functools.cache
 def built_in_cards() -> dict[str, ModelCard]:
     """Read the cards of `maquette.models`, by model type."""
-    import maquette.models
-
-    found = (
-        importlib.import_module(f"maquette.models.{m.name}") for m in pkgutil.iter_modules(maquette.models.__path__)
-    )
+    folder = importlib.import_module("maquette.models").__path__
+    found = (importlib.import_module(f"maquette.models.{module.name}") for module in pkgutil.iter_modules(folder))
     return {module.CARD.model_type: module.CARD for module in found}
 
 
@@ -181,8 +177,6 @@ def register_config(model_type: str, config_class: type, *, exist_ok: bool = Fal
     Raises:
         UnknownNameError: the class has another `model_type`, or the type was registered for another class.
     """
-    if config_class.__module__.startswith(PACKAGE_PREFIX):
-        return  # a checkpoint's own code speaks for that checkpoint only, not for others of the same type
     if getattr(config_class, "model_type", None) != model_type:
         raise UnknownNameError(
             f"AutoConfig.register({model_type!r}, {config_class.__name__}): the class has "

@@ -14,7 +14,9 @@ import pytest
 from clips import CLIPS, RATE, Frames, FramesConfig, make_clip
 
 from maquette import AutoConfig, AutoFeatureExtractor
-from maquette.audio import _warn_of_unknown_rate, read_file
+from maquette.audio.clips import _warn_of_unknown_rate
+from maquette.audio.feature_extraction import FeatureExtractionMixin
+from maquette.audio.files import read_file
 from maquette.errors import (
     ConfigurationError,
     FileFormatError,
@@ -23,7 +25,6 @@ from maquette.errors import (
     MissingPackageError,
     UnknownFieldError,
 )
-from maquette.feature_extraction import FeatureExtractionMixin
 from maquette.models.wav2vec2.feature_extraction import Wav2Vec2FeatureExtractor
 
 
@@ -325,7 +326,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_decodes_to_too_much_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maquette.audio.MOST_SAMPLES", 100_000)
+    monkeypatch.setattr("maquette.audio.files.MOST_SAMPLES", 100_000)
     silence = sound_bytes(np.zeros(1_000_000, np.float32), "FLAC")
     assert len(silence) < 20_000
     with pytest.raises(InputError, match="more than 100000 samples"):

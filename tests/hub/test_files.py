@@ -11,8 +11,8 @@ from loopback_hub import LoopbackHub, Reply, Request
 from safetensors.numpy import save_file
 
 from maquette import MissingFileError, UnsafePathError
-from maquette.files import HubOptions, LocalFolder, open_source, require
-from maquette.transaction import JOURNAL, STAGING_PREFIX
+from maquette.hub.sources import HubOptions, LocalFolder, open_source, require
+from maquette.storage.transaction import JOURNAL, STAGING_PREFIX
 
 REPO = "user/model"
 
@@ -216,7 +216,7 @@ def checkpoint_files(tmp_path: Path, value: int) -> dict[str, bytes]:
 
 LOAD = """
 from maquette.checkpoint import Checkpoint
-from maquette.files import open_source, require
+from maquette.hub.sources import open_source, require
 import json
 with open_source(NAME, **OPTIONS) as source:
     value = json.loads(require(source, "config.json").read_text())["value"]
@@ -312,10 +312,10 @@ def test_offline_opens_no_socket(hub: MovingHub, load, how: str) -> None:
 
 def test_a_part_of_a_repository_in_the_cache(hub: MovingHub, load) -> None:
     """What is missing offline may well be on the Hub, and the message says so."""
-    load(f"from maquette.files import *\nwith open_source({REPO!r}) as source: require(source, 'config.json')")
+    load(f"from maquette.hub.sources import *\nwith open_source({REPO!r}) as source: require(source, 'config.json')")
     offline = load(
         SILENCE
-        + f"from maquette.files import *\nwith open_source({REPO!r}, local_files_only=True) as source:"
+        + f"from maquette.hub.sources import *\nwith open_source({REPO!r}, local_files_only=True) as source:"
         + " require(source, 'a.safetensors')"
     )
     assert "'user/model' has no file 'a.safetensors'" in offline
@@ -347,7 +347,7 @@ def test_the_error_says_what_it_is(hub: MovingHub, load, tmp_path: Path) -> None
     assert "'not a name!' is neither a local folder nor" in load(script("not a name!"))
     assert "'user/model' on the Hub has no revision 'v9'" in load(script(revision="v9"))
     assert "token=True, but nobody is logged in" in load(script(token=True))
-    missing = f"from maquette.files import *\nwith open_source({REPO!r}) as source: require(source, 'confg.json')"
+    missing = f"from maquette.hub.sources import *\nwith open_source({REPO!r}) as source: require(source, 'confg.json')"
     assert "'user/model' has no file 'confg.json'. Did you mean 'config.json'?" in load(missing)
 
 
@@ -389,7 +389,7 @@ def test_a_connection_that_breaks_half_way(hub: MovingHub, load) -> None:
 
 SNAPSHOT = """
 from maquette.checkpoint import Checkpoint
-from maquette.files import open_source, require
+from maquette.hub.sources import open_source, require
 import sys
 for folder, subfolder in ((sys.argv[1] if len(sys.argv) > 1 else FOLDER, ""), (FOLDER, "deep"), (FOLDER + "/deep", "")):
     with open_source(folder, subfolder=subfolder) as source:
@@ -416,7 +416,7 @@ def test_a_snapshot_of_the_cache_is_a_folder_like_any_other(hub: MovingHub, load
 def test_names_from_files_stay_inside_a_repository(load) -> None:
     names = [name for name in OUTSIDE if "link" not in name]
     code = f"""
-from maquette.files import open_source
+from maquette.hub.sources import open_source
 from maquette import UnsafePathError
 refused = []
 with open_source({REPO!r}) as source:

@@ -32,10 +32,10 @@ from maquette import (
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
 )
-from maquette.pretrained import HUB_OPTIONS
-from maquette.readme import add_tags
-from maquette.sharing import PushOptions, push
-from maquette.transaction import Transaction
+from maquette.hub.readme import add_tags
+from maquette.hub.upload import PushOptions, push
+from maquette.pretrained.mixin import HUB_OPTIONS
+from maquette.storage.transaction import Transaction
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own making
 REPO = "ada/tiny"

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 import maquette
 from maquette import AutoImageProcessor, PretrainedConfig
-from maquette.batch import BatchFeature
+from maquette.batch.features import BatchFeature
 from maquette.errors import ConfigurationError, InputError, UntrustedCodeError
 from maquette.images import BaseImageProcessor, ImageFeatureExtractionMixin
 from maquette.models.vit.image_processing import ViTFeatureExtractor, ViTImageProcessor

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from maquette import FileFormatError, PretrainedConfig, SaveError
-from maquette.files import open_source
-from maquette.transaction import JOURNAL, STAGING_PREFIX, Transaction
+from maquette.hub.sources import open_source
+from maquette.storage.transaction import JOURNAL, STAGING_PREFIX, Transaction
 
 PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "support")]
 
@@ -108,7 +108,7 @@ def test_every_stage_of_a_commit_is_survived(tmp_path: Path, moment: str, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", dying)
-        patch.setattr("maquette.transaction.shutil.rmtree", lambda *args, **kwargs: None)
+        patch.setattr("maquette.storage.transaction.shutil.rmtree", lambda *args, **kwargs: None)
         with pytest.raises(KilledError):
             save("new")
     expected = "old" if moment == "before the journal" else "new"

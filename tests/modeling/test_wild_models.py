@@ -24,8 +24,8 @@ from maquette import (
     RemoteCodeError,
     UntrustedCodeError,
 )
-from maquette.requirements import is_installed
-from maquette.stand_in import stand_in
+from maquette.remote_code.requirements import is_installed
+from maquette.remote_code.stand_in import stand_in
 
 DERIVED = {"encoder of 2020": "embeddings.position_ids", "its masked head, tied": "pebble.embeddings.position_ids"}
 
@@ -239,7 +239,7 @@ def test_availability_is_told_as_it_is() -> None:
 
 
 def test_every_name_that_is_offered_is_there() -> None:
-    from maquette.stand_in import PLACES
+    from maquette.remote_code.stand_in import PLACES
 
     for name in PLACES:
         assert getattr(stand_in("transformers", [name]), name) is not None
@@ -368,7 +368,7 @@ def test_versions_that_differ_are_a_line_in_the_log(tmp_path: Path, caplog: pyte
     wild = WILD["decoder of 2025"]
     versions = {"code_requirements": {"torch": "torch==1.0.0", "maquette": f"maquette=={maquette.__version__}"}}
     folder = Wild(wild.files, {**wild.config, **versions}, wild.weights).write(tmp_path / "wild")
-    with caplog.at_level(logging.INFO, "maquette.requirements"):
+    with caplog.at_level(logging.INFO, "maquette.remote_code.requirements"):
         for _ in range(2):
             AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     lines = [record.message for record in caplog.records if "It was saved with torch 1.0.0 (here: " in record.message]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maquette.batch import BatchFeature
+from maquette.batch.features import BatchFeature
 from maquette.errors import InputError, UnknownNameError
 
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from maquette import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, PretrainedConfig
 from maquette.errors import ConfigurationError, UnknownFieldError, UnknownNameError, UntrustedCodeError
-from maquette.preprocessing import PreprocessingMixin
+from maquette.processing.settings import PreprocessingMixin
 
 
 class Loudness(PreprocessingMixin):
@@ -152,7 +152,7 @@ def test_an_unknown_class_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 
 CODE = """
-from maquette.preprocessing import PreprocessingMixin
+from maquette.processing.settings import PreprocessingMixin
 
 class Sharpener(PreprocessingMixin):
     _section = "image_processor"

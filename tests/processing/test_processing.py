@@ -32,7 +32,7 @@ from maquette.errors import (
 from maquette.models.wav2vec2.feature_extraction import Wav2Vec2FeatureExtractor
 from maquette.models.wav2vec2.processing import Wav2Vec2Processor
 from maquette.models.wav2vec2.tokenization import Wav2Vec2CTCTokenizer
-from maquette.processing import ProcessorMixin
+from maquette.processing.processor import ProcessorMixin
 from maquette.text.tokenization_base import PreTrainedTokenizerBase
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog"]
@@ -411,7 +411,7 @@ def test_a_repository_of_the_hub_is_read(
     files = {path.relative_to(tmp_path / "local").as_posix(): path.read_bytes() for path in paths}
     code = """
 from maquette import AutoProcessor
-from maquette.processing import ProcessorMixin
+from maquette.processing.processor import ProcessorMixin
 
 class Bilingual(ProcessorMixin):
     attributes = ["tokenizer", "second_tokenizer"]
@@ -437,8 +437,8 @@ def test_registered_processors_are_found(words: DistilBertTokenizer, tmp_path: P
 
 
 CODE = """
-from maquette.feature_extraction import SequenceFeatureExtractor
-from maquette.processing import ProcessorMixin
+from maquette.audio.feature_extraction import SequenceFeatureExtractor
+from maquette.processing.processor import ProcessorMixin
 
 class Louder(SequenceFeatureExtractor):
     gain: float = 2.0

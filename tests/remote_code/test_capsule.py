@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import maquette
 from maquette import AutoConfig, AutoTokenizer, SaveError, UntrustedCodeError
-from maquette.trust import read_trust, trust_file
+from maquette.remote_code.trust import read_trust, trust_file
 
 CONFIGURATION = """
     from maquette import PretrainedConfig
@@ -626,12 +626,12 @@ print(reader.tokenizer("ab")["input_ids"], reader.second_tokenizer("c")["input_i
 
 def test_two_parts_with_different_files_of_one_name_are_refused(tmp_path: Path) -> None:
     """Two tokenizers of two checkpoints, whose files are called alike, cannot become one folder."""
-    from maquette.transaction import Transaction
+    from maquette.storage.transaction import Transaction
 
     class Part(maquette.PretrainedConfig):
         pass
 
-    from maquette.travel import _stage
+    from maquette.remote_code.bundling import _stage
 
     message = "Two parts bring code in a file 'a.py', and the files differ"
     with pytest.raises(SaveError, match=message), Transaction(tmp_path / "saved") as transaction:

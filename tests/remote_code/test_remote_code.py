@@ -20,17 +20,21 @@ import pytest
 from loopback_hub import LoopbackHub
 
 import maquette
-import maquette.travel
+import maquette.remote_code.bundling
+import maquette.remote_code.trust
+import maquette.storage.transaction
 from maquette import AutoConfig, RemoteCodeError, UnsafePathError, UntrustedCodeError
-from maquette.files import open_source
-from maquette.remote_code import PACKAGE_PREFIX, CodePackage, load_remote_class, package_of
-from maquette.trust import read_trust, trust_file
+from maquette.hub.sources import open_source
+from maquette.remote_code.loading import load_remote_class
+from maquette.remote_code.names import PACKAGE_PREFIX
+from maquette.remote_code.package import CodePackage, package_of
+from maquette.remote_code.trust import read_trust, trust_file
 
 CONFIGURATION = """
 import os, subprocess
 from pathlib import Path
 from maquette import PretrainedConfig
-from maquette.pretrained import PretrainedMixin
+from maquette.pretrained.mixin import PretrainedMixin
 {extra}
 
 class Mine(PretrainedConfig):
@@ -217,14 +221,14 @@ def test_many_processes_record_at_once(tmp_path: Path) -> None:
 
 def test_what_was_hashed_runs_even_if_the_file_changes_meanwhile(tmp_path: Path, monkeypatch) -> None:
     folder = make(tmp_path / "m", {"late.py": "value = 'approved'"}, body="from .late import value; return value")
-    record = maquette.trust.record_trust
+    record = maquette.remote_code.trust.record_trust
 
     def swap(package: CodePackage, references: Any) -> None:
         record(package, references)
         for path in folder.glob("*.py"):
             path.write_text(RUNS)
 
-    monkeypatch.setattr("maquette.trust.record_trust", swap)
+    monkeypatch.setattr("maquette.remote_code.trust.record_trust", swap)
     assert load(folder).describe() == "approved"
 
 
@@ -235,8 +239,8 @@ try:
     AutoConfig.from_pretrained("m")
 except ValueError as error:
     pass
-from maquette.remote_code import CodePackage
-from maquette.files import open_source
+from maquette.remote_code.package import CodePackage
+from maquette.hub.sources import open_source
 import pathlib
 with open_source("m") as source:
     name = CodePackage.read(source, {}).name
@@ -695,8 +699,8 @@ def test_code_of_this_process_and_of_a_checkpoint_do_not_mix(tmp_path: Path) -> 
     assert package_of(model) is package_of(type(second)) and package_of(dict) is None
 
     def save(cls: type) -> None:
-        with maquette.transaction.Transaction(tmp_path / "saved") as transaction:
-            maquette.travel.pack_code(cls, copy.deepcopy(first), transaction)
+        with maquette.storage.transaction.Transaction(tmp_path / "saved") as transaction:
+            maquette.remote_code.bundling.pack_code(cls, copy.deepcopy(first), transaction)
 
     with pytest.raises(RemoteCodeError, match=r"cannot be saved into one folder: both have a file 'configuration.py'"):
         save(model)

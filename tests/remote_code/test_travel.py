@@ -238,7 +238,7 @@ PROJECTS = {
         value="str(Kind) + types.ModuleType.__name__",
     ),
     "installed packages": Project(
-        "import json, os.path, msgspec, numpy as np\nfrom tqdm import tqdm\nfrom maquette.files import require",
+        "import json, os.path, msgspec, numpy as np\nfrom tqdm import tqdm\nfrom maquette.hub.sources import require",
         value="np.arange(3).tolist()",
     ),
     "another encoding": Project(
@@ -297,7 +297,7 @@ def test_what_is_imported_goes_along_and_works(name: str, tmp_path: Path, run_fr
 
 ARCHITECTURE = """
 from maquette import PretrainedConfig
-from maquette.pretrained import PretrainedMixin
+from maquette.pretrained.mixin import PretrainedMixin
 
 class Mine(PretrainedConfig):
     model_type = "mine"
@@ -314,8 +314,8 @@ class Derived(Base):
 
 # A model without a framework: what the saves of all models do with code and configuration.
 SAVE_AS = """
-from maquette.transaction import Transaction
-from maquette.travel import pack_code
+from maquette.storage.transaction import Transaction
+from maquette.remote_code.bundling import pack_code
 def save(cls, folder):
     config = cls.config_class()
     with Transaction(folder) as transaction:
@@ -366,8 +366,8 @@ Mine().save_pretrained("saved")
     assert auto_map(tmp_path / "saved") == expected
     printed = run("""
 from maquette import AutoConfig
-from maquette.remote_code import load_remote_class
-from maquette.files import open_source
+from maquette.remote_code.loading import load_remote_class
+from maquette.hub.sources import open_source
 config = AutoConfig.from_pretrained("saved", trust_remote_code=True)
 with open_source("saved") as source:
     for name in config.auto_map:

@@ -31,11 +31,11 @@ from maquette import (
     ViTImageProcessor,
     Wav2Vec2FeatureExtractor,
 )
-from maquette.abilities import read_abilities
 from maquette.checkpoint import Checkpoint
-from maquette.commands import app
-from maquette.files import open_source
-from maquette.trust import find_lock, read_trust, trust_file
+from maquette.cli.commands import app
+from maquette.hub.sources import open_source
+from maquette.remote_code.capabilities import read_abilities
+from maquette.remote_code.trust import find_lock, read_trust, trust_file
 
 MARK = "import builtins\nbuiltins.__dict__.setdefault('maquette_test_ran', []).append(__name__)\n"
 FILES = {
@@ -221,7 +221,7 @@ def test_edits_of_an_approved_repository_are_refused_by_name(tmp_path: Path, run
 
 LOAD_ALL = """
 import builtins, json, pathlib, sys
-from maquette.cli import main
+from maquette.cli.app import main
 sys.argv = ["maquette", "trust", "user/model", "--approve"]
 try:
     main()
@@ -447,7 +447,7 @@ def test_a_slip_in_the_mode_opens_nothing(project: Path, monkeypatch, mode: str,
 
 FOREIGN = """
 import sys
-from maquette.cli import main
+from maquette.cli.app import main
 from maquette import AutoConfig, UntrustedCodeError
 
 def load(name, trust=True):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import maquette
+from maquette.batch.tensors import to_tensor
 from maquette.registry import PREFIXES
-from maquette.tensors import to_tensor
 from maquette.testing import Case, cases
 
 HERE = Path(__file__).parent

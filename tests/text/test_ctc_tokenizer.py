@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from maquette.auto_preprocessing import AutoTokenizer
+from maquette.auto.preprocessors import AutoTokenizer
 from maquette.errors import FileFormatError, InputError, MissingFileError, UnknownFieldError, UnknownNameError
 from maquette.models.distilbert.tokenization import DistilBertTokenizer
 from maquette.models.wav2vec2.tokenization import Wav2Vec2CTCTokenizer, Wav2Vec2CTCTokenizerOutput

@@ -35,7 +35,7 @@ from maquette import (
     TrainingArguments,
     get_last_checkpoint,
 )
-from maquette.transaction import JOURNAL
+from maquette.storage.transaction import JOURNAL
 
 SCRIPT = Path(training_models.__file__)
 STEPS = 40

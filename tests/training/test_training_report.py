@@ -477,7 +477,7 @@ def test_an_older_page_is_replaced_or_stays(tmp_path: Path, monkeypatch: pytest.
         raise OSError("no space left")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
-        patched.setattr("maquette.transaction._sync", full)
+        patched.setattr("maquette.storage.transaction._sync", full)
         write(tmp_path, note="the second")
     assert "the first" in path.read_text(encoding="utf-8")
     assert write_report(make_record(note="the third"), str(path)) == path

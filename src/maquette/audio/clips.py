@@ -4,30 +4,23 @@ A clip that cannot be used is an error that says which clip it is; nothing is gu
 """
 
 import functools
-import io
 import logging
 import math
 import numbers
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from maquette.errors import FileFormatError, InputError, MaquetteError, MissingFileError, MissingPackageError
-from maquette.tensors import framework_of, to_numpy
+from maquette.audio.files import Samples, capital, read_file
+from maquette.batch.tensors import framework_of, to_numpy
+from maquette.errors import InputError, MissingPackageError
 
 logger = logging.getLogger(__name__)
 
-Samples = np.ndarray[Any, Any]
 MOST_CHANNELS = 8  # an axis that is longer than this is taken for time
-MOST_SAMPLES = 2**30  # what one file may decode to, 4 GB: compressed silence takes next to no space
-BLOCK = 2**18  # how many samples are decoded at a time
-LONGEST_PAGE = 65307  # bytes of an Ogg page
-STREAMED = 0xFFFFFFFF  # the length that programs write into a WAV header before they know it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +133,14 @@ def _read_clip(clip: Any, name: str, hearing: Hearing) -> Samples:
         clip = clip if clip.shape[1] > 1 else clip[:, 0]
     elif isinstance(clip, Mapping):
         if "array" not in clip:
-            raise InputError(f"{_capital(name)} is a mapping without 'array'. It has: {', '.join(map(str, clip))}.")
+            raise InputError(f"{capital(name)} is a mapping without 'array'. It has: {', '.join(map(str, clip))}.")
         clip, rate = clip["array"], clip.get("sampling_rate", rate)
         if rate is not None:
             check_rate(f"sampling_rate of {name}", rate)
     samples = _as_floats(_as_array(clip, name), name, rescale=hearing.rescale)
     samples = _as_mono(samples, name, mono=hearing.mono)
     if not samples.size:
-        raise InputError(f"{_capital(name)} is empty.")
+        raise InputError(f"{capital(name)} is empty.")
     _check_finite(samples, name)
     return _at_rate(samples, rate, name, hearing)
 
@@ -156,10 +149,10 @@ def _as_array(clip: Any, name: str) -> Samples:
     try:
         array = to_numpy(clip)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{_capital(name)} cannot be read as samples: {error}.") from error
+        raise InputError(f"{capital(name)} cannot be read as samples: {error}.") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf" or not 1 <= array.ndim <= 2:
         kind = f"{array.dtype} values of shape {array.shape}" if isinstance(array, np.ndarray) else "a list of lists"
-        raise InputError(f"{_capital(name)} is {kind}, where numbers of shape (samples,) belong.")
+        raise InputError(f"{capital(name)} is {kind}, where numbers of shape (samples,) belong.")
     if array.dtype.kind != "f" and not framework_of(clip) and array.size and np.abs(array).max() <= 1:
         return array.astype(np.float32)  # a list of whole numbers within -1 and 1 is on the scale of floats
     return array
@@ -175,12 +168,12 @@ def _as_floats(samples: Samples, name: str, *, rescale: bool) -> Samples:
     bits = 8 * samples.dtype.itemsize
     if bits == 64:
         raise InputError(
-            f"{_capital(name)} holds whole numbers without a known full scale ({samples.dtype}). Divide by what the "
+            f"{capital(name)} holds whole numbers without a known full scale ({samples.dtype}). Divide by what the "
             "loudest sample may be: samples / 32768 for sounds of 16 bits."
         )
     if not rescale:
         raise InputError(
-            f"{_capital(name)} holds {samples.dtype} samples, and 1.0 is the loudest here. Pass rescale=True to divide "
+            f"{capital(name)} holds {samples.dtype} samples, and 1.0 is the loudest here. Pass rescale=True to divide "
             f"by {2 ** (bits - 1)}, or give floats."
         )
     half = np.float32(2 ** (bits - 1))
@@ -197,12 +190,12 @@ def _as_mono(samples: Samples, name: str, *, mono: bool) -> Samples:
     if not mono:
         count = f"{samples.shape[short[0]]} channels" if len(short) == 1 else "two axes"
         raise InputError(
-            f"{_capital(name)} has {count}, its shape is {samples.shape}. Pass mono=True to average its channels, or "
+            f"{capital(name)} has {count}, its shape is {samples.shape}. Pass mono=True to average its channels, or "
             "choose one."
         )
     if len(short) != 1:
         raise InputError(
-            f"{_capital(name)} has the shape {samples.shape}: which axis are the channels, and which is time? Average "
+            f"{capital(name)} has the shape {samples.shape}: which axis are the channels, and which is time? Average "
             "the channels yourself: clip.mean(axis=0), or axis=1."
         )
     return np.asarray(samples.mean(axis=short[0], dtype=np.float32))
@@ -216,7 +209,7 @@ def _check_finite(samples: Samples, name: str) -> None:
     wrong = np.flatnonzero(~np.isfinite(samples))
     if len(wrong):
         raise InputError(
-            f"{_capital(name)} is not finite: sample {wrong[0]} is {samples[wrong[0]]}, the first of {len(wrong)} that "
+            f"{capital(name)} is not finite: sample {wrong[0]} is {samples[wrong[0]]}, the first of {len(wrong)} that "
             "are no numbers or infinite. Cut them out, or pass np.nan_to_num(clip)."
         )
 
@@ -230,7 +223,7 @@ def _at_rate(samples: Samples, rate: float | None, name: str, hearing: Hearing) 
     if hearing.resample:
         return resample(samples, rate, hearing.rate)
     raise InputError(
-        f"{_capital(name)} has {rate:g} samples a second, and {hearing.rate} are needed. Pass resample=True, or "
+        f"{capital(name)} has {rate:g} samples a second, and {hearing.rate} are needed. Pass resample=True, or "
         f"resample it before: soxr.resample(clip, {rate:g}, {hearing.rate})."
     )
 
@@ -260,140 +253,3 @@ def resample(samples: Samples, rate: float, wanted: float) -> Samples:
     except ImportError as error:
         raise MissingPackageError("Resampling needs soxr. Run: pip install 'maquette[audio]'.") from error
     return np.asarray(soxr.resample(np.ascontiguousarray(samples), rate, wanted, quality="HQ"), np.float32)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-# Files -------------------------------------------------------------------------------------------------------------
-
-
-def read_file(file: Any, name: str = "the file") -> tuple[Samples, int]:
-    """Read a WAV, FLAC or OGG file, or another that soundfile knows; gives `(samples, channels)` and the rate.
-
-    A header is not believed: memory is taken for what was decoded, never for what was promised.
-
-    Args:
-        file: a path, the bytes, or a file opened for reading bytes.
-        name: what to call it in errors.
-
-    Raises:
-        MissingFileError: there is no such file.
-        FileFormatError: it is no sound file, or it holds less than its header says.
-        MissingPackageError: soundfile is not installed.
-    """
-    try:
-        import soundfile  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise MissingPackageError("Reading sound files needs soundfile. Run: pip install 'maquette[audio]'.") from error
-    try:
-        with _open(file, name) as opened:
-            _check_header(opened, name)
-            with soundfile.SoundFile(opened if isinstance(opened, Content) else opened.name) as sound:
-                return _decode(sound, name), int(sound.samplerate)
-    except MaquetteError:
-        raise
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples, by the name of the file
-        raise FileFormatError(f"{_capital(name)} is no sound file that can be read: {_reason(error)}") from error
-
-
-class Content(io.BytesIO):
-    """The bytes of a file for libsndfile, which may seek to nowhere where a header is wrong."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to a place; one before the beginning is passed over."""
-        try:
-            return super().seek(offset, whence)
-        except (ValueError, OverflowError):
-            return self.tell()
-
-
-def _open(file: Any, name: str) -> BinaryIO:
-    if isinstance(file, bytes | bytearray | memoryview):
-        return Content(file)
-    if hasattr(file, "read"):
-        return Content(file.read())
-    try:
-        return Path(file).expanduser().open("rb")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MissingFileError(f"{_capital(name)} cannot be opened: {reason}.") from error
-
-
-def _reason(error: Exception) -> str:
-    """Give what soundfile says, without the object that it read from."""
-    return str(getattr(error, "error_string", error))
-
-
-def _check_header(file: BinaryIO, name: str) -> None:
-    """Refuse a file that lacks its end, of a kind that libsndfile would read as a shorter sound."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    head = file.read(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-        promised, there = _wav_sizes(file, size)
-    elif head[:4] == b"OggS":
-        promised, there = _ogg_sizes(file, size)
-    else:
-        promised = there = 0
-    if there < promised:
-        raise FileFormatError(
-            f"{_capital(name)} is cut short: its header promises {promised} bytes of sound, and {there} are there. "
-            "Get the whole file."
-        )
-    file.seek(0)
-
-
-def _wav_sizes(file: BinaryIO, size: int) -> tuple[int, int]:
-    """Give the bytes that the chunk of samples promises, and those that there are."""
-    place = 12
-    for _ in range(1000):  # more chunks than that before the samples are no sound file's
-        file.seek(place)
-        if len(chunk := file.read(8)) < 8:
-            break
-        kind, length = struct.unpack("<4sI", chunk)
-        if kind == b"data":
-            return (0 if length == STREAMED else length), size - place - 8
-        place += 8 + length + length % 2
-    return 0, 0
-
-
-def _ogg_sizes(file: BinaryIO, size: int) -> tuple[int, int]:
-    """Give the bytes that the last page promises, and those that there are (RFC 3533, section 6)."""
-    file.seek(max(0, size - 2 * LONGEST_PAGE))
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS\0") :]
-    lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    complete = len(page) > 26 and len(lengths) == page[26]
-    return (27 + len(lengths) + sum(lengths) if complete else len(page) + 1), len(page)
-
-
-def _decode(sound: Any, name: str) -> Samples:
-    """Decode block by block, so that memory follows what is there."""
-    blocks: list[Samples] = []
-    while len(block := _next_block(sound, sum(map(len, blocks)), name)):
-        blocks.append(block)
-        if sum(block.size for block in blocks) > MOST_SAMPLES:
-            raise InputError(
-                f"{_capital(name)} decodes to more than {MOST_SAMPLES} samples. Cut it into parts, or raise "
-                "maquette.audio.MOST_SAMPLES."
-            )
-    count = sum(map(len, blocks))
-    if count < sound.frames:
-        raise FileFormatError(
-            f"{_capital(name)} is cut short: its header promises {sound.frames} samples, and {count} are there."
-        )
-    return np.concatenate(blocks) if blocks else np.empty((0, sound.channels), np.float32)
-
-
-def _next_block(sound: Any, done: int, name: str) -> Samples:
-    try:
-        block: Samples = sound.read(max(1, BLOCK // sound.channels), dtype="float32", always_2d=True)
-    except RuntimeError as error:
-        promised = f"{sound.frames} samples" if sound.frames < 2**60 else "no length"
-        raise FileFormatError(
-            f"{_capital(name)} breaks off: its header promises {promised}, and decoding stopped after {done}: "
-            f"{_reason(error)} Get the whole file, or write it anew with a length."
-        ) from error
-    return block

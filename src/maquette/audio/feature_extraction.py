@@ -1,109 +1,20 @@
 """Feature extractors: settings of what turns sounds into a model's inputs, and clips of many lengths into one array."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from msgspec import Meta
 
-from maquette.audio import Hearing, Samples, read_sounds
-from maquette.batch import PADDINGS, SIDES, BatchFeature, as_columns, check_choice, padded_length
+from maquette.audio.clips import Hearing, read_sounds
+from maquette.audio.files import Samples
+from maquette.audio.padding import PaddingPlan, Put
+from maquette.batch.features import BatchFeature
+from maquette.batch.padding import as_columns
+from maquette.batch.tensors import check_framework, framework_of, to_numpy, to_tensor
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
-from maquette.preprocessing import PreprocessingMixin
-from maquette.tensors import check_framework, framework_of, to_numpy, to_tensor
-
-Put = Callable[[Samples, Samples], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the rows of a batch go.
-
-    Attributes:
-        kept: how much of each row is kept, from its start.
-        sizes: how long each row is afterwards.
-        side: where padding goes, "right" or "left".
-    """
-
-    kept: list[int]
-    sizes: list[int]
-    side: str
-
-    @classmethod
-    def plan(
-        cls,
-        lengths: list[int],
-        *,
-        padding: bool | str,
-        max_length: int | None,
-        truncation: bool,
-        multiple: int | None,
-        side: str,
-    ) -> "Layout":
-        """Decide lengths from a call's options.
-
-        Raises:
-            InputError: an option is wrong, or needs `max_length`.
-        """
-        strategy = _padding_strategy(padding)
-        _check_lengths(max_length, multiple, needed=truncation or strategy == "max_length")
-        kept = lengths
-        if truncation and max_length is not None:
-            limit = -(-max_length // multiple) * multiple if multiple else max_length
-            kept = [min(length, limit) for length in lengths]
-        width = padded_length(kept, strategy, max_length=max_length, multiple=multiple)
-        return cls(kept, [max(width or 0, length) for length in kept], check_choice("padding_side", side, SIDES))
-
-    def fill(self, rows: Sequence[Samples], value: Any, put: Put) -> list[Samples] | Samples:
-        """Lay the rows out: in one array where their lengths are equal then, in an array for each otherwise.
-
-        Args:
-            rows: arrays of one number type, alike in every axis but the first.
-            value: what stands in padded places.
-            put: writes one row, what is kept of it, to its place.
-        """
-        table, places = self._make(value, rows[0].shape[1:], rows[0].dtype)
-        for row, place, kept in zip(rows, places, self.kept, strict=True):
-            start = len(place) - kept if self.side == "left" else 0
-            put(row[:kept], place[start : start + kept])
-            if value:
-                place[:start] = place[start + kept :] = value
-        return table
-
-    def mask(self) -> list[Samples] | Samples:
-        """Give ones where the rows are and zeros where they are padded, as int32."""
-        table, places = self._make(0, (), np.dtype(np.int32))
-        for place, kept in zip(places, self.kept, strict=True):
-            start = len(place) - kept if self.side == "left" else 0
-            place[start : start + kept] = 1
-        return table
-
-    def _make(
-        self, value: Any, tail: tuple[int, ...], dtype: "np.dtype[Any]"
-    ) -> tuple[list[Samples] | Samples, list[Samples]]:
-        """Give memory for the rows, zeros where `value` is 0, and the place of each."""
-        new = np.empty if value else np.zeros
-        if len({*self.sizes}) == 1:
-            table = new((len(self.sizes), self.sizes[0], *tail), dtype)
-            return table, list(table)
-        places = [new((size, *tail), dtype) for size in self.sizes]
-        return places, places
-
-
-def _padding_strategy(padding: Any) -> str:
-    if padding is True or padding is False or padding is None:
-        return "longest" if padding else "do_not_pad"
-    return check_choice("padding", padding, PADDINGS)
-
-
-def _check_lengths(max_length: Any, multiple: Any, *, needed: bool) -> None:
-    for name, value in {"max_length": max_length, "pad_to_multiple_of": multiple}.items():
-        if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1):
-            raise InputError(f"{name}={value!r}: must be a whole number from 1 on.")
-    if needed and max_length is None:
-        raise InputError("truncation=True and padding='max_length' need max_length, the number of samples.")
+from maquette.processing.settings import PreprocessingMixin
 
 
 class FeatureExtractionMixin(PreprocessingMixin):
@@ -210,7 +121,7 @@ class SequenceFeatureExtractor(FeatureExtractionMixin):
             return BatchFeature({**columns, **({"attention_mask": []} if self._masks(return_attention_mask) else {})})
         main = self.model_input_names[0]
         tensors = return_tensors or _framework_in(columns[main])
-        layout = Layout.plan(
+        layout = PaddingPlan.plan(
             [len(row) for row in rows],
             padding=padding,
             max_length=max_length,
@@ -267,7 +178,7 @@ class SequenceFeatureExtractor(FeatureExtractionMixin):
         return_tensors: str | None,
     ) -> BatchFeature:
         """Write every clip through `put` to its place in the result, which is filled once."""
-        layout = Layout.plan(
+        layout = PaddingPlan.plan(
             [len(clip) for clip in clips],
             padding=padding,
             max_length=max_length,
@@ -311,7 +222,7 @@ def _framework_in(value: Any) -> str:
     return framework_of(value) or (framework_of(rows[0]) if rows else None) or "np"
 
 
-def _as_tensors(data: dict[str, Any], tensors: str | None, layout: Layout, main: str) -> BatchFeature:
+def _as_tensors(data: dict[str, Any], tensors: str | None, layout: PaddingPlan, main: str) -> BatchFeature:
     """Give arrays as the framework's tensors.
 
     Raises:
@@ -328,7 +239,7 @@ def _as_tensors(data: dict[str, Any], tensors: str | None, layout: Layout, main:
     return BatchFeature({name: ready.get(name, rest.get(name)) for name in data})
 
 
-def _refuse_ragged(layout: Layout, main: str) -> NoReturn:
+def _refuse_ragged(layout: PaddingPlan, main: str) -> NoReturn:
     shortest, longest = np.argmin(layout.sizes), np.argmax(layout.sizes)
     raise InputError(
         f"{main} cannot be one tensor: clip {shortest} has a length of {layout.sizes[shortest]}, clip {longest} of "

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from maquette.configuration import PretrainedConfig, read_config_file
 from maquette.errors import UnknownNameError, did_you_mean
-from maquette.files import SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
 from maquette.registry import (
     MODEL_AUTO_CLASSES,
     PREFIXES,
@@ -22,7 +22,9 @@ from maquette.registry import (
     registered_config,
     unknown_model_type,
 )
-from maquette.remote_code import load_remote_class, package_of
+from maquette.remote_code.loading import load_remote_class
+from maquette.remote_code.names import PACKAGE_PREFIX
+from maquette.remote_code.package import package_of
 
 
 class AutoConfig:
@@ -69,7 +71,8 @@ class AutoConfig:
         Raises:
             UnknownNameError: the class has another model type, or the name is taken and `exist_ok` is False.
         """
-        register_config(model_type, config, exist_ok=exist_ok)
+        if not config.__module__.startswith(PACKAGE_PREFIX):  # a checkpoint's own code speaks for that checkpoint only
+            register_config(model_type, config, exist_ok=exist_ok)
 
 
 class AutoModelBase:

@@ -5,8 +5,8 @@ from typing import Any, NoReturn
 
 from maquette.configuration import PretrainedConfig
 from maquette.errors import UnknownNameError
-from maquette.files import SOURCE_OPTIONS, open_source
-from maquette.preprocessor_classes import FAST, SLOW, find_class, find_tokenizer_classes
+from maquette.hub.sources import SOURCE_OPTIONS, open_source
+from maquette.processing.class_lookup import FAST, SLOW, find_class, find_tokenizer_classes
 from maquette.registry import register_class
 
 

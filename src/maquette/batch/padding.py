@@ -6,12 +6,12 @@ Rows of different lengths become an array by filling one flat numpy array; Pytho
 from collections import UserDict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 
+from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError, did_you_mean
-from maquette.tensors import check_framework, framework_of, move, to_numpy, to_tensor
 
 Rows = Sequence[Sequence[Any]]
 SIDES = ("right", "left")
@@ -139,7 +139,7 @@ def column_array(name: str, rows: Any, fill: Any, width: int | None, side: str) 
         return _as_array(name, rows if width is None else [pad_row(row, width, fill, side) for row in rows])
     if width is None:
         if (lengths != lengths[0]).any():
-            raise _ragged(name, lengths.tolist())
+            raise ragged(name, lengths.tolist())
         width = int(lengths[0])
     return fill_array(rows, lengths, width, fill or 0, side)
 
@@ -168,7 +168,7 @@ def attention_mask(lengths: Sequence[int], *, width: int | None, side: str, arra
         return [pad_row([1] * length, width or 0, 0, side) for length in lengths]
     longest = max(lengths, default=0)
     if width is None and lengths and longest > min(lengths):
-        raise _ragged("attention_mask", lengths)
+        raise ragged("attention_mask", lengths)
     width = max(width or 0, longest)
     if len(lengths) == 1 and width == longest:
         return np.ones((1, width), np.int64)
@@ -182,10 +182,10 @@ def _as_array(name: str, rows: Any) -> "np.ndarray[Any, Any]":
             return array if array.size or array.dtype.kind not in "f" else array.astype(np.int64)
     except ValueError:
         pass
-    raise _ragged(name, [len(row) for row in rows if isinstance(row, Sequence | np.ndarray)])
+    raise ragged(name, [len(row) for row in rows if isinstance(row, Sequence | np.ndarray)])
 
 
-def _ragged(name: str, lengths: Sequence[int]) -> InputError:
+def ragged(name: str, lengths: Sequence[int]) -> InputError:
     sizes = sorted({*lengths})
     found = f"rows of {sizes[0]} to {sizes[-1]} items" if len(sizes) > 1 else "values that are no numbers"
     return InputError(
@@ -195,86 +195,6 @@ def _ragged(name: str, lengths: Sequence[int]) -> InputError:
 
 
 # The result --------------------------------------------------------------------------------------------------------
-
-
-class BatchFeature(UserDict[str, Any]):
-    """What a preprocessing class gives: arrays or tensors by name, which are attributes too.
-
-    Args:
-        data: the values, by name.
-        tensor_type: "np", "pt", "tf" or "jax", to turn the values into.
-    """
-
-    _called: ClassVar[str] = "batch"
-
-    def __init__(self, data: Mapping[str, Any] | None = None, tensor_type: str | None = None) -> None:
-        self.data: dict[str, Any] = dict(data or {})
-        if tensor_type is not None:
-            self.convert_to_tensors(tensor_type)
-
-    def __getitem__(self, item: Any) -> Any:
-        if item not in self.data:
-            raise KeyError(f"{item!r} is not in this {self._suggest(str(item))}")
-        return self.data[item]
-
-    def __getattr__(self, name: str) -> Any:
-        data = self.__dict__.get("data", {})
-        if name in data:
-            return data[name]
-        raise AttributeError(f"{name!r} is not in this {self._suggest(name)}")
-
-    def _suggest(self, name: str) -> str:
-        data = self.__dict__.get("data", {})
-        return f"{self._called}.{did_you_mean(name, data)} It has: {', '.join(map(str, data))}."
-
-    def __copy__(self) -> Self:
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__, data=dict(self.data))
-        return other
-
-    def convert_to_tensors(self, tensor_type: str | None = None) -> Self:
-        """Turn every value into a tensor of the given kind, in place; gives itself.
-
-        Arrays keep their number type, lists of Python's floats become float32.
-
-        Raises:
-            InputError: rows of different lengths, or what is no numbers.
-        """
-        if tensor_type is None:
-            return self
-        framework = check_framework(tensor_type)
-        for name, value in self.data.items():
-            if framework_of(value) != framework:
-                self.data[name] = to_tensor(_feature_array(name, value), framework)
-        return self
-
-    def to(self, device: Any = None, dtype: Any = None, *, non_blocking: bool = False) -> Self:
-        """Put the torch tensors on a device, and those of real numbers into a number type, in place; gives itself.
-
-        Args:
-            device: where to; a torch.dtype here is taken as `dtype`.
-            dtype: for tensors of real numbers; whole numbers, such as ids, stay what they are.
-            non_blocking: as in torch.
-        """
-        if type(device).__name__ == "dtype":
-            device, dtype = None, device
-        for name, value in self.data.items():
-            if device is not None:
-                value = move(value, device, non_blocking=non_blocking)
-            if dtype is not None and framework_of(value) == "pt" and value.is_floating_point():
-                value = value.to(dtype)
-            self.data[name] = value
-        return self
-
-
-def _feature_array(name: str, value: Any) -> "np.ndarray[Any, Any]":
-    try:
-        array = to_numpy(value)
-    except ValueError:
-        array = value
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise _ragged(name, [len(row) for row in value if hasattr(row, "__len__") and not isinstance(row, str)])
-    return array.astype(np.float32) if array.dtype == np.float64 and not _holds_tensors([value]) else array
 
 
 def as_columns(encoded: Any) -> dict[str, Any]:
@@ -302,8 +222,8 @@ def plain_rows(value: Any) -> Any:
     """Give tensors and arrays, also in lists, as plain lists; plain values as they are."""
     if framework_of(value):
         return to_numpy(value).tolist()
-    return [plain_rows(item) for item in value] if isinstance(value, list | tuple) and _holds_tensors(value) else value
+    return [plain_rows(item) for item in value] if isinstance(value, list | tuple) and holds_tensors(value) else value
 
 
-def _holds_tensors(values: Iterable[Any]) -> bool:
-    return any(framework_of(item) or (isinstance(item, list | tuple) and _holds_tensors(item[:1])) for item in values)
+def holds_tensors(values: Iterable[Any]) -> bool:
+    return any(framework_of(item) or (isinstance(item, list | tuple) and holds_tensors(item[:1])) for item in values)

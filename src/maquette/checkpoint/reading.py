@@ -14,8 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from maquette.errors import FileFormatError, MissingFileError, bullets
-from maquette.files import Source
-from maquette.pretrained import read_json
+from maquette.hub.sources import Source
+from maquette.storage.json_files import read_json
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"

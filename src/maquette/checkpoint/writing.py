@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from maquette.checkpoint.reading import INDEX_NAME, WEIGHTS_NAME, with_variant
-from maquette.pretrained import to_json
-from maquette.transaction import Transaction
+from maquette.storage.json_files import to_json
+from maquette.storage.transaction import Transaction
 
 STALE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$")
 

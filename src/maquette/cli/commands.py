@@ -9,10 +9,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.errors import UntrustedCodeError
-from maquette.files import open_source
-from maquette.trust import find_lock, lock_key, read_lock, read_trust, record_trust, revoke, trust_file, write_lock
-from maquette.trust_report import Line, Survey, list_approvals, show, split_target
+from maquette.hub.sources import open_source
+from maquette.remote_code.trust import (
+    find_lock,
+    lock_key,
+    read_lock,
+    read_trust,
+    record_trust,
+    revoke,
+    trust_file,
+    write_lock,
+)
 
 app = typer.Typer(
     help="Look at code that comes with models, approve it, and log in to the Hub.",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maquette.abilities import KINDS, read_abilities
-from maquette.code_package import CodePackage
-from maquette.files import Source
-from maquette.trust import (
+from maquette.hub.sources import Source
+from maquette.remote_code.capabilities import KINDS, read_abilities
+from maquette.remote_code.package import CodePackage
+from maquette.remote_code.trust import (
     Approval,
     References,
     collect_references,

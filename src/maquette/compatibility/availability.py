@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maquette.errors import MissingPackageError
-from maquette.requirements import is_installed
+from maquette.remote_code.requirements import is_installed
 
 # What the peer calls them, where that is not their own name.
 PACKAGES = {

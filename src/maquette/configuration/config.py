@@ -30,10 +30,11 @@ from maquette.errors import (
     UnknownNameError,
     did_you_mean,
 )
-from maquette.files import SOURCE_OPTIONS, Source, open_source, require
-from maquette.plain import dtype_name, encode_floats, own_copy, refuse, to_plain
-from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.transaction import Transaction
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, require
+from maquette.pretrained.mixin import PretrainedMixin
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.json_values import dtype_name, encode_floats, own_copy, refuse, to_plain
+from maquette.storage.transaction import Transaction
 from maquette.version import __version__
 
 
@@ -402,7 +403,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
     # Writing ---------------------------------------------------------------------------------------------------
 
     def _write_to(self, transaction: Transaction) -> None:
-        from maquette.travel import pack_code
+        from maquette.remote_code.bundling import pack_code
 
         config = copy.deepcopy(self)
         pack_code(type(self), config, transaction)

@@ -20,7 +20,7 @@ from maquette.configuration.schema import (
     takes_any_keyword,
 )
 from maquette.errors import ConfigurationError, MaquetteError, did_you_mean, edit_distance
-from maquette.plain import decode_floats, own_copy
+from maquette.storage.json_values import decode_floats, own_copy
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.registry import AUTO_CLASSES, cards
-from maquette.transaction import Transaction
+from maquette.storage.transaction import Transaction
 from maquette.version import __version__
 
 KINDS = {

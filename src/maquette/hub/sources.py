@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maquette.errors import FileFormatError, MissingFileError, did_you_mean
-from maquette.hub_errors import (
+from maquette.hub.errors import (
     entries,
     explaining,
     is_missing_revision,
@@ -25,7 +25,7 @@ from maquette.hub_errors import (
     one_line,
     similar_folders,
 )
-from maquette.transaction import JOURNAL, Journal, contained, locked
+from maquette.storage.transaction import JOURNAL, Journal, contained, locked
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +279,7 @@ class HubRepository:
 
     def _verify(self, name: str, path: Path) -> None:
         """Compare a file that just came with the hash that the Hub's API gives for it; what differs is thrown away."""
-        from maquette.shipment import hash_file
+        from maquette.hub.hashes import hash_file
 
         file = self._described(name)
         expected = file.lfs.sha256 if file.lfs else file.blob_id
@@ -414,3 +414,35 @@ def _no_such_path(label: str, path: Path) -> str:
         return f"{message} {str(wrong)!r} is {what}."
     place = "" if wrong == path else f" {str(wrong.parent)!r} has no {wrong.name!r}."
     return message + place + did_you_mean(wrong.name, entries(wrong.parent))
+
+
+class Subfolder:
+    """A folder of a source as a source of its own: where a second tokenizer lies."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.source, self.prefix = source, f"{name}/"
+        self.label, self.identity = f"{source.label}/{name}", source.identity
+        self.commit, self.config_name, self.note = source.commit, CONFIG_NAME, source.note
+        if not self.names():
+            raise MissingFileError(f"{source.label!r} has no folder {name!r}, where the part {name!r} belongs.")
+
+    def names(self) -> list[str]:
+        """List the files of the folder."""
+        own = (name for name in self.source.names() if name.startswith(self.prefix))
+        return [name.removeprefix(self.prefix) for name in own]
+
+    def find(self, name: str) -> Path | None:
+        """Give a local path to a file of the folder."""
+        return self.source.find(self.prefix + name)
+
+    def refer(self, name: str) -> Path:
+        """Give a local path for a name that was read from a file."""
+        return self.source.refer(self.prefix + name)
+
+    def total_size(self, names: Iterable[str]) -> int:
+        """Count the bytes of files of the folder."""
+        return self.source.total_size(self.prefix + name for name in names)
+
+    def repository(self, repo_id: str) -> Source:
+        """Open another repository."""
+        return self.source.repository(repo_id)

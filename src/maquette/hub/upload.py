@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from maquette.errors import SaveError
-from maquette.hub_errors import explain_hub, is_unreachable, one_line
-from maquette.readme import add_tags, write_card
-from maquette.shipment import LFS_SUFFIXES, Shipment, check_sendable, list_files
-from maquette.transaction import Transaction
+from maquette.hub.errors import explain_hub, is_unreachable, one_line
+from maquette.hub.readme import add_tags, write_card
+from maquette.hub.upload_check import LFS_SUFFIXES, Shipment, check_sendable, list_files
+from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The files of one push: what may be sent at all, and the list of them that a dry run gives."""
 
-import hashlib
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.errors import SaveError, bullets
+from maquette.hub.hashes import hash_file
 
 LFS_THRESHOLD = 10 * 2**20  # from this size on, the Hub keeps any file as a large one
 # What a new repository of the Hub keeps as large files, as far as a save could write it.
@@ -112,17 +112,6 @@ def _state(name: str, path: Path, there: Mapping[str, Any] | None) -> str:
         file.lfs.sha256 if file.lfs else file.blob_id
     )
     return "unchanged" if same else "changed"
-
-
-def hash_file(path: Path, *, git: bool) -> str:
-    """Give the hash that the Hub knows a file by: git's object id, or for a large file the sha256 of its bytes."""
-    digest = hashlib.sha1(usedforsecurity=False) if git else hashlib.sha256()
-    if git:
-        digest.update(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as stream:
-        while chunk := stream.read(2**22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # What may not be sent ----------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from maquette.batch.tensors import to_numpy
 from maquette.errors import InputError
-from maquette.tensors import to_numpy
 
 
 def name_classes(outputs: Any, top_k: int | None = 5, *, id2label: Any = None) -> list[list[dict[str, Any]]]:

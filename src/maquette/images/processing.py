@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from maquette.batch import BatchFeature
+from maquette.batch.features import BatchFeature
+from maquette.batch.tensors import check_framework
 from maquette.errors import InputError, MaquetteError, MissingPackageError, UnknownFieldError, bullets, did_you_mean
 from maquette.images.labels import name_classes
 from maquette.images.reading import MAX_PIXELS, Picture, flatten, read, to_rgb
 from maquette.images.resizing import crop, resize, size_of
 from maquette.images.scaling import Scale, count_channels
 from maquette.images.sizes import fit, read_exact_size, read_filter, read_size
-from maquette.preprocessing import PreprocessingMixin
-from maquette.tensors import check_framework
+from maquette.processing.settings import PreprocessingMixin
 
 Size = int | list[int] | dict[str, int]
 Axes = Literal["channels_first", "channels_last"]

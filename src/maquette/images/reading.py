@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError, MaquetteError, MissingFileError, MissingPackageError
-from maquette.tensors import framework_of, to_numpy
 
 if TYPE_CHECKING:
     from PIL.Image import Image

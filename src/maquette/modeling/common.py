@@ -21,11 +21,11 @@ from maquette.checkpoint import (
 )
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, SaveError, bullets, did_you_mean
-from maquette.files import SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
 from maquette.modeling.outputs import ModelOutput
-from maquette.pretrained import PretrainedMixin
-from maquette.transaction import Transaction
-from maquette.travel import pack_code
+from maquette.pretrained.mixin import PretrainedMixin
+from maquette.remote_code.bundling import pack_code
+from maquette.storage.transaction import Transaction
 
 
 class ModelMixin(PretrainedMixin):

@@ -1,53 +1,13 @@
 """What everything that can be saved has in common: strict JSON, `save_pretrained`, `register_for_auto_class`."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from maquette.errors import FileFormatError, did_you_mean
-from maquette.transaction import Transaction
-
-
-def read_json(path: Path, *, label: str | None = None) -> dict[str, Any]:
-    """Read one JSON object, refusing what JSON leaves open: two values for one key, or something else than an object.
-
-    Raises:
-        FileFormatError: with the file, the place and what stands there.
-    """
-    name = label or str(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{name} is not JSON: {error}. Mend the file, or save it again.") from error
-    except RecursionError as error:
-        raise FileFormatError(f"{name} is nested too deeply to be a configuration.") from error
-    except _DuplicateKeyError as error:
-        raise FileFormatError(f"{name} gives the key {error.key!r} twice; leave one of them in the file.") from error
-    if not isinstance(content, dict):
-        raise FileFormatError(f"{name} holds a JSON {type(content).__name__}, where an object, {{…}}, belongs.")
-    return content
-
-
-def to_json(content: dict[str, Any]) -> str:
-    """Write a dictionary in the form of every file of ours: sorted, indented by two, one newline at the end."""
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-class _DuplicateKeyError(Exception):
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _DuplicateKeyError(key)
-        found[key] = value
-    return found
+from maquette.errors import did_you_mean
+from maquette.storage.transaction import Transaction
 
 
 @contextlib.contextmanager
@@ -56,7 +16,7 @@ def committing(folder: str | os.PathLike[str]) -> Iterator[Transaction]:
     with Transaction(folder) as transaction:
         yield transaction
     if transaction.code:
-        from maquette.remote_code import record_own_save
+        from maquette.remote_code.trust import record_own_save
 
         record_own_save(Path(folder), *transaction.code)
 
@@ -103,11 +63,11 @@ class PretrainedMixin:
         with committing(save_directory) as transaction:
             self._write_to(transaction, **options)
             if verify:
-                from maquette.verification import verify_save
+                from maquette.pretrained.verification import verify_save
 
                 verify_save(self, transaction, options)
         if push_to_hub:
-            from maquette.sharing import PushOptions, push
+            from maquette.hub.upload import PushOptions, push
 
             repo_id = hub_options.pop("repo_id", Path(save_directory).resolve().name)
             saved = None if self._merges_into else transaction  # what is merged is merged with what the Hub has
@@ -151,7 +111,7 @@ class PretrainedMixin:
         Raises:
             SaveError: what keeps it from being sent, and what to do; no commit was made.
         """
-        from maquette.sharing import PushOptions, push
+        from maquette.hub.upload import PushOptions, push
 
         self._refuse_unknown_options(options, "push_to_hub")
         how = PushOptions(

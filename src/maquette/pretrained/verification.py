@@ -19,17 +19,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maquette.code_package import CodePackage, package_of
 from maquette.errors import RemoteCodeError, SaveError, bullets
-from maquette.files import open_source
-from maquette.transaction import Transaction
-from maquette.travel import editable_folders, root_of
+from maquette.hub.sources import open_source
+from maquette.remote_code.bundling import editable_folders, root_of
+from maquette.remote_code.package import CodePackage, package_of
+from maquette.storage.transaction import Transaction
 
 PROGRAM = """
 import json, sys
 job = json.loads(sys.argv[1])
 sys.path[:] = job["path"]
-from maquette.verification import reload
+from maquette.pretrained.verification import reload
 reload(job)
 """
 RESAVE = {"max_shard_size", "variant"}  # options of the save that decide on names of files

@@ -9,9 +9,8 @@ from typing import Any
 
 from maquette.configuration import PretrainedConfig, read_config_file
 from maquette.errors import MissingFileError, UnknownNameError, did_you_mean
-from maquette.files import Source
-from maquette.preprocessing import FILE, PROCESSOR_FILE, read_preprocessor_file
-from maquette.pretrained import read_json
+from maquette.hub.sources import Source
+from maquette.processing.settings import FILE, PROCESSOR_FILE, read_preprocessor_file
 from maquette.registry import (
     PREPROCESSOR_AUTO_CLASSES,
     card_for,
@@ -20,7 +19,8 @@ from maquette.registry import (
     registered_classes,
     registered_config,
 )
-from maquette.remote_code import load_remote_class
+from maquette.remote_code.loading import load_remote_class
+from maquette.storage.json_files import read_json
 
 # What the registry knows the two kinds of tokenizers by; and class names that say no more than that there is a
 # tokenizer.json (the peer's current and former ones).

@@ -1,19 +1,17 @@
 """The parts of a processor: which a class declares, whether an object is the right kind, and loading each."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from maquette.configuration.schema import MISSING, Field
-from maquette.errors import ConfigurationError, InputError, MissingFileError, UnknownNameError
-from maquette.files import CONFIG_NAME, Source
-from maquette.preprocessing import read_preprocessor_file
-from maquette.preprocessor_classes import class_by_name, class_name, find_class
+from maquette.errors import ConfigurationError, InputError, UnknownNameError
+from maquette.hub.sources import Source, Subfolder
+from maquette.processing.class_lookup import class_by_name, class_name, find_class
+from maquette.processing.settings import read_preprocessor_file
 from maquette.registry import registered_classes
-from maquette.remote_code import load_remote_class
-from maquette.transaction import Transaction
+from maquette.remote_code.loading import load_remote_class
 
 # The kinds of parts, by the ending of a part's name; the AutoClass of each, and the keyword its data comes by.
 AUTO_CLASS = {
@@ -196,62 +194,6 @@ def _class_of(part: Part, content: Mapping[str, Any], source: Source, cls: type,
 
 
 # Folders in folders ------------------------------------------------------------------------------------------------
-
-
-class Subfolder:
-    """A folder of a source as a source of its own: where a second tokenizer lies."""
-
-    def __init__(self, source: Source, name: str) -> None:
-        self.source, self.prefix = source, f"{name}/"
-        self.label, self.identity = f"{source.label}/{name}", source.identity
-        self.commit, self.config_name, self.note = source.commit, CONFIG_NAME, source.note
-        if not self.names():
-            raise MissingFileError(f"{source.label!r} has no folder {name!r}, where the part {name!r} belongs.")
-
-    def names(self) -> list[str]:
-        """List the files of the folder."""
-        own = (name for name in self.source.names() if name.startswith(self.prefix))
-        return [name.removeprefix(self.prefix) for name in own]
-
-    def find(self, name: str) -> Path | None:
-        """Give a local path to a file of the folder."""
-        return self.source.find(self.prefix + name)
-
-    def refer(self, name: str) -> Path:
-        """Give a local path for a name that was read from a file."""
-        return self.source.refer(self.prefix + name)
-
-    def total_size(self, names: Iterable[str]) -> int:
-        """Count the bytes of files of the folder."""
-        return self.source.total_size(self.prefix + name for name in names)
-
-    def repository(self, repo_id: str) -> Source:
-        """Open another repository."""
-        return self.source.repository(repo_id)
-
-
-class Subtransaction(Transaction):
-    """The part of a save that goes into one folder of it."""
-
-    def __init__(self, whole: Transaction, name: str) -> None:
-        super().__init__(whole.folder / name)
-        self.whole, self.prefix = whole, f"{name}/"
-
-    def __enter__(self) -> Transaction:
-        raise TypeError("This save belongs to another one, which commits it.")
-
-    @property
-    def home(self) -> Transaction:
-        """The save that this is part of."""
-        return self.whole
-
-    def path(self, name: str) -> Path:
-        """Announce a file of the folder and get the path to write it to."""
-        return self.whole.path(self.prefix + name)
-
-    def remove(self, name: str) -> None:
-        """Have a stale file of the folder go with the commit."""
-        self.whole.remove(self.prefix + name)
 
 
 def of_kind(parts: Mapping[str, Part]) -> Iterator[tuple[str, str]]:

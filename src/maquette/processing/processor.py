@@ -7,16 +7,17 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from maquette.batch import BatchFeature
+from maquette.batch.features import BatchFeature
 from maquette.configuration.schema import FaultError, Field, Schema
 from maquette.errors import ConfigurationError, FileFormatError, InputError, SaveError, UnknownFieldError, did_you_mean
-from maquette.files import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
-from maquette.plain import encode_floats, refuse, to_plain
-from maquette.preprocessing import PROCESSOR_FILE, PreprocessingMixin
-from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.processor_parts import DATA, Part, Subtransaction, declared_parts, load_part, of_kind, part_class
-from maquette.remote_code import package_of
-from maquette.transaction import Transaction
+from maquette.hub.sources import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
+from maquette.pretrained.mixin import PretrainedMixin
+from maquette.processing.parts import DATA, Part, declared_parts, load_part, of_kind, part_class
+from maquette.processing.settings import PROCESSOR_FILE, PreprocessingMixin
+from maquette.remote_code.package import package_of
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.json_values import encode_floats, refuse, to_plain
+from maquette.storage.transaction import Subtransaction, Transaction
 
 OWN_OPTIONS = {"images_kwargs": "image_processor", "text_kwargs": "tokenizer", "audio_kwargs": "feature_extractor"}
 COUNTED = {"max_length", "truncation", "pad_to_multiple_of"}  # in tokens for one part, in samples for another
@@ -394,7 +395,7 @@ def _pack(transaction: Transaction, *things: Any) -> None:
     Raises:
         SaveError: two of them bring different files of one name.
     """
-    from maquette.travel import pack_code
+    from maquette.remote_code.bundling import pack_code
 
     for thing in things:
         pack_code(type(thing), thing, transaction)

@@ -18,10 +18,11 @@ from maquette.errors import (
     did_you_mean,
     edit_distance,
 )
-from maquette.files import SOURCE_OPTIONS, Source, open_source, require
-from maquette.plain import decode_floats, encode_floats, own_copy, refuse, to_plain
-from maquette.pretrained import PretrainedMixin, read_json, to_json
-from maquette.transaction import Transaction
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, require
+from maquette.pretrained.mixin import PretrainedMixin
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.json_values import decode_floats, encode_floats, own_copy, refuse, to_plain
+from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +283,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
     # Writing ---------------------------------------------------------------------------------------------------
 
     def _write_to(self, transaction: Transaction) -> None:
-        from maquette.travel import pack_code
+        from maquette.remote_code.bundling import pack_code
 
         saved = copy.deepcopy(self)
         pack_code(type(self), saved, transaction)

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from maquette.code_package import CodePackage, package_of
 from maquette.errors import RemoteCodeError, SaveError
-from maquette.import_statements import find_imports
 from maquette.registry import travelling_classes, travelling_tokenizers
-from maquette.requirements import KEY as REQUIREMENTS
-from maquette.requirements import find_requirements
-from maquette.transaction import Transaction
+from maquette.remote_code.import_statements import find_imports
+from maquette.remote_code.package import CodePackage, package_of
+from maquette.remote_code.requirements import KEY as REQUIREMENTS
+from maquette.remote_code.requirements import find_requirements
+from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 

@@ -4,18 +4,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-PACKAGE_PREFIX = "maquette_remote_"  # what modules of checkpoints' own code are called
+from maquette.remote_code.names import PACKAGE_PREFIX
 
 
 class CodeFinder:
-    """Hands names of private packages to `code_import`, which is imported when the first such name comes."""
+    """Hands names of private packages to `importing`, which is imported when the first such name comes."""
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None = None, target: Any = None) -> Any:
         """Find a module of a private package, and nothing else."""
         if not fullname.startswith(PACKAGE_PREFIX):
             return None
-        from maquette.code_import import find_module
+        from maquette.remote_code.importing import find_module
 
         return find_module(fullname)
 

@@ -11,9 +11,9 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-from maquette.code_package import CodePackage, known_package
-from maquette.code_store import pickle_by_code, recall_code
-from maquette.requirements import explain_requirement, is_installed
+from maquette.remote_code.package import CodePackage, known_package
+from maquette.remote_code.requirements import explain_requirement, is_installed
+from maquette.remote_code.store import pickle_by_code, recall_code
 
 
 def find_module(fullname: str) -> Any:
@@ -74,7 +74,7 @@ def _importer(package: CodePackage) -> Any:
             found = builtins.__import__(f"{package.name}.{name}", globals, locals, fromlist, 0)
             return found if fromlist else sys.modules[f"{package.name}.{top}"]
         if level == 0 and top == "transformers" and not is_installed("transformers"):
-            from maquette.stand_in import stand_in
+            from maquette.remote_code.stand_in import stand_in
 
             return stand_in(name, fromlist or ())
         try:

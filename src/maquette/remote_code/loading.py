@@ -1,23 +1,18 @@
 """Code that came with a checkpoint: which class of it is meant, loaded once the caller approved it (`trust`).
 
-How the code is imported is in `code_package` and `code_import`.
+How the code is imported is in `package` and `importing`.
 """
 
 import logging
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from maquette.code_package import CodePackage as CodePackage
-from maquette.code_package import is_reference
-from maquette.code_package import package_of as package_of
-from maquette.code_store import keep_code
-from maquette.errors import MaquetteError, RemoteCodeError, UntrustedCodeError
-from maquette.files import Source, open_source
-from maquette.pretrained import PretrainedMixin
-from maquette.registry import PACKAGE_PREFIX as PACKAGE_PREFIX
-from maquette.trust import approve, approve_foreign, check_trust, only_recorded, record_save
+from maquette.errors import RemoteCodeError, UntrustedCodeError
+from maquette.hub.sources import Source
+from maquette.remote_code.package import CodePackage, is_reference
+from maquette.remote_code.store import keep_code
+from maquette.remote_code.trust import approve, approve_foreign, check_trust, only_recorded
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +93,8 @@ def _read_foreign(
 def _check_kind(found: Any, reference: str, auto_class: str, label: str) -> None:
     """Refuse what is no configuration, or no model: the name came from a file."""
     wanted = "a configuration" if auto_class == "AutoConfig" else "a model or a preprocessing class"
-    is_ours = isinstance(found, type) and issubclass(found, PretrainedMixin)
-    if is_ours and (found._default_auto_class == "AutoConfig") == (auto_class == "AutoConfig"):
+    kind = getattr(found, "_default_auto_class", None) if isinstance(found, type) else None  # our classes say theirs
+    if kind and (kind == "AutoConfig") == (auto_class == "AutoConfig"):
         return
     what = f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
     bases = [base.__module__.partition(".")[0] for base in getattr(found, "__mro__", ())]
@@ -107,13 +102,3 @@ def _check_kind(found: Any, reference: str, auto_class: str, label: str) -> None
         f"{label!r}: auto_map names {reference!r} for {auto_class}, where {wanted} belongs, but that is {what}."
         + " It is of transformers, which is installed here: load it with transformers." * ("transformers" in bases)
     )
-
-
-def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:
-    """After saving code of this very process, remember it, unless the folder holds more that nobody approved."""
-    try:
-        with open_source(folder) as source:
-            package = CodePackage.read(source, auto_map)
-        record_save(package, written)
-    except MaquetteError as error:  # the save itself is done
-        logger.warning("The code that was saved in %s was not recorded as approved: %s", folder, error)

@@ -5,21 +5,25 @@ collide, no `.pyc` or file of the same name elsewhere is ever what runs, and a n
 the same code here.
 """
 
+import ast
+import contextlib
 import functools
 import hashlib
 import importlib
 import json
 import re
+import sys
 import threading
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from maquette.code_finder import PACKAGE_PREFIX
 from maquette.errors import RemoteCodeError, did_you_mean
-from maquette.files import Source
-from maquette.requirements import explain_failure, explain_missing, read_requirements, report_differences
+from maquette.hub.sources import Source
+from maquette.remote_code.import_statements import find_imports
+from maquette.remote_code.names import PACKAGE_PREFIX
+from maquette.remote_code.requirements import explain_failure, is_installed, read_requirements, report_differences
 
 MOST_FILES, MOST_BYTES = 2000, 64 * 2**20
 lock = threading.Lock()  # held while what all threads share is replaced, never while foreign code runs
@@ -162,3 +166,44 @@ _packages: dict[str, CodePackage] = {}
 def known_package(name: str) -> CodePackage | None:
     """Give the package of that name, if this process has loaded it."""
     return _packages.get(name)
+
+
+def explain_missing(package: CodePackage, module: str, found: str) -> str:
+    """Say everything that a module of a checkpoint's code needs and that is not installed, `found` among it."""
+    missing = sorted({top for top in _needed(package, module) if not is_installed(top)}) or [found]
+    known = {top: package.requirements[top] for top in missing if top in package.requirements}
+    listed = (f"{top!r}" + (f" ({known[top].replace('==', ' ')})" if top in known else "") for top in missing)
+    verb = "is" if len(missing) == 1 else "are"
+    advice = f" Install what it was saved with: pip install {' '.join(known.values())}" if known else ""
+    return f"{package.label!r} needs {', '.join(listed)}, which {verb} not installed.{advice}"
+
+
+def _needed(package: CodePackage, module: str) -> Iterator[str]:
+    """List the top-level modules from elsewhere that importing a module cannot do without."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        file = package.locate(waiting.pop())
+        if not file or file in seen:
+            continue
+        seen.add(file)
+        parts = file.removesuffix(".py").removesuffix("__init__").rstrip("/").split("/")
+        base = [part for part in (parts if file.endswith("__init__.py") else parts[:-1]) if part]
+        with contextlib.suppress(SyntaxError, ValueError):
+            for statement, guarded in find_imports(ast.parse(package.files[file])):
+                for name in () if guarded else _names(statement, base):
+                    waiting.append(name.lstrip("."))
+                    top = name.partition(".")[0]
+                    if top and package.locate(top) is None and top not in (*sys.stdlib_module_names, "transformers"):
+                        yield top
+
+
+def _names(statement: ast.Import | ast.ImportFrom, base: list[str]) -> Iterator[str]:
+    """Name the modules that a statement may import, those of the package itself with a dot before them."""
+    if isinstance(statement, ast.Import):
+        yield from (alias.name for alias in statement.names)
+        return
+    start = base[: len(base) - statement.level + 1] if statement.level else []
+    path = ".".join([*start, *([statement.module] if statement.module else [])])
+    yield f".{path}" if statement.level else path
+    yield from (f".{path}.{alias.name}".replace("..", ".") for alias in statement.names if statement.level)

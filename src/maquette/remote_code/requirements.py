@@ -5,23 +5,18 @@ Beside `auto_map`, a file says for each installed module that the code imports w
     "code_requirements": {"PIL": "pillow==11.0.0", "maquette": "maquette==0.1.0", "torch": "torch==2.13.0"}
 """
 
-import ast
 import contextlib
 import functools
 import importlib.util
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from maquette.errors import MaquetteError
-from maquette.files import Source
-from maquette.import_statements import find_imports
+from maquette.hub.sources import Source
 from maquette.version import __version__
-
-if TYPE_CHECKING:
-    from maquette.code_package import CodePackage
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ def _version(distribution: str) -> str | None:
 
 def read_requirements(source: Source, auto_map: Mapping[str, Any]) -> dict[str, str]:
     """Read what a checkpoint's code was saved with, from beside its map; empty where that is not said."""
-    from maquette.pretrained import read_json
+    from maquette.storage.json_files import read_json
 
     names = source.names()
     for name in FILES:
@@ -101,47 +96,6 @@ def explain_requirement(requirements: Mapping[str, str], module: str) -> str:
         return ""
     name, _, version = requirements[module].partition("==")
     return f"The code was saved with {name} {version}. Install it: pip install {name}=={version}"
-
-
-def explain_missing(package: "CodePackage", module: str, found: str) -> str:
-    """Say everything that a module of a checkpoint's code needs and that is not installed, `found` among it."""
-    missing = sorted({top for top in _needed(package, module) if not is_installed(top)}) or [found]
-    known = {top: package.requirements[top] for top in missing if top in package.requirements}
-    listed = (f"{top!r}" + (f" ({known[top].replace('==', ' ')})" if top in known else "") for top in missing)
-    verb = "is" if len(missing) == 1 else "are"
-    advice = f" Install what it was saved with: pip install {' '.join(known.values())}" if known else ""
-    return f"{package.label!r} needs {', '.join(listed)}, which {verb} not installed.{advice}"
-
-
-def _needed(package: "CodePackage", module: str) -> Iterator[str]:
-    """List the top-level modules from elsewhere that importing a module cannot do without."""
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        file = package.locate(waiting.pop())
-        if not file or file in seen:
-            continue
-        seen.add(file)
-        parts = file.removesuffix(".py").removesuffix("__init__").rstrip("/").split("/")
-        base = [part for part in (parts if file.endswith("__init__.py") else parts[:-1]) if part]
-        with contextlib.suppress(SyntaxError, ValueError):
-            for statement, guarded in find_imports(ast.parse(package.files[file])):
-                for name in () if guarded else _names(statement, base):
-                    waiting.append(name.lstrip("."))
-                    top = name.partition(".")[0]
-                    if top and package.locate(top) is None and top not in (*sys.stdlib_module_names, "transformers"):
-                        yield top
-
-
-def _names(statement: ast.Import | ast.ImportFrom, base: list[str]) -> Iterator[str]:
-    """Name the modules that a statement may import, those of the package itself with a dot before them."""
-    if isinstance(statement, ast.Import):
-        yield from (alias.name for alias in statement.names)
-        return
-    start = base[: len(base) - statement.level + 1] if statement.level else []
-    path = ".".join([*start, *([statement.module] if statement.module else [])])
-    yield f".{path}" if statement.level else path
-    yield from (f".{path}.{alias.name}".replace("..", ".") for alias in statement.names if statement.level)
 
 
 def explain_failure(requirements: Mapping[str, str]) -> str:

@@ -106,7 +106,7 @@ HOMES = {
         "silu",
     ),
 }
-PLACES = {name: f"{__name__}.{module}" for module, names in HOMES.items() for name in names}
+PLACES = {name: f"maquette.compatibility.{module}" for module, names in HOMES.items() for name in names}
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
 # Modules of the peer that code takes as objects: `from transformers import utils`.
 _MODULES = """
@@ -162,11 +162,11 @@ def _find(name: str, place: str) -> Any:
     if name == "__version__":
         return PEER_VERSION
     if name == "logging":
-        return importlib.import_module(f"{__name__}.logs")
+        return importlib.import_module("maquette.compatibility.logs")
     if name in PLACES:
         return getattr(importlib.import_module(PLACES[name]), name)
     if found := _AVAILABILITY.fullmatch(name):
-        return importlib.import_module(f"{__name__}.availability").availability(found[1])
+        return importlib.import_module("maquette.compatibility.availability").availability(found[1])
     maquette = importlib.import_module("maquette")
     if name in dir(maquette):
         return getattr(maquette, name)

@@ -16,10 +16,10 @@ import types
 from pathlib import Path
 from typing import Any
 
-from maquette.code_finder import PACKAGE_PREFIX
-from maquette.code_package import CodePackage
-from maquette.requirements import checked_requirements
-from maquette.trust import find_approval, read_trust, trust_file
+from maquette.remote_code.names import PACKAGE_PREFIX
+from maquette.remote_code.package import CodePackage
+from maquette.remote_code.requirements import checked_requirements
+from maquette.remote_code.trust import find_approval, read_trust, trust_file
 
 logger = logging.getLogger(__name__)
 

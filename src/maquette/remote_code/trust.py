@@ -17,15 +17,13 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maquette.errors import FileFormatError, MaquetteError, UntrustedCodeError, bullets, did_you_mean
-from maquette.files import Source, open_source
-from maquette.pretrained import read_json, to_json
-from maquette.transaction import locked
-
-if TYPE_CHECKING:
-    from maquette.code_package import CodePackage
+from maquette.hub.sources import Source, open_source
+from maquette.remote_code.package import CodePackage
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.transaction import locked
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +47,7 @@ def check_trust(trust: bool | str | None) -> None:
         )
 
 
-def approve(package: "CodePackage", trust: bool | str | None, source: Source) -> None:
+def approve(package: CodePackage, trust: bool | str | None, source: Source) -> None:
     """Let pass what the caller approved, recording it on first use; refuse anything else.
 
     Raises:
@@ -81,7 +79,7 @@ def approve(package: "CodePackage", trust: bool | str | None, source: Source) ->
         record_trust(package, collect_references(source, package.auto_map) if references is None else references)
 
 
-def approve_foreign(package: "CodePackage", trust: bool | str, who: str) -> None:
+def approve_foreign(package: CodePackage, trust: bool | str, who: str) -> None:
     """Let pass code of another repository than the one that was asked for: only by an approval of its own.
 
     Args:
@@ -105,7 +103,7 @@ def approve_foreign(package: "CodePackage", trust: bool | str, who: str) -> None
         record_trust(package, approval.entry.get("references") if approval else None)
 
 
-def _check_pin(package: "CodePackage", pin: str) -> None:
+def _check_pin(package: CodePackage, pin: str) -> None:
     if pin.lower() != f"sha256:{package.digest}":
         raise UntrustedCodeError(
             f"The code of {package.label!r} is not the one you pinned: it is sha256:{package.digest}, not {pin}. "
@@ -113,7 +111,7 @@ def _check_pin(package: "CodePackage", pin: str) -> None:
         )
 
 
-def _changed(package: "CodePackage", changes: list[str], approval: "Approval") -> UntrustedCodeError:
+def _changed(package: CodePackage, changes: list[str], approval: "Approval") -> UntrustedCodeError:
     shared = f" in {str(approval.place)!r}" if approval.is_shared else ""
     way = "--lock" if approval.is_shared else "--approve"
     is_firm = approval.is_shared or only_recorded()
@@ -124,7 +122,7 @@ def _changed(package: "CodePackage", changes: list[str], approval: "Approval") -
     )
 
 
-def _not_recorded(package: "CodePackage") -> UntrustedCodeError:
+def _not_recorded(package: CodePackage) -> UntrustedCodeError:
     known = {*read_trust(), *(read_lock() or {})}
     return UntrustedCodeError(
         f"The code of {package.label!r} was never approved here, and {MODE}=locked lets nothing else run, whatever "
@@ -150,7 +148,7 @@ def _way() -> str:
     return "--lock" if find_lock() else "--approve"
 
 
-def command(package: "CodePackage", *options: str) -> str:
+def command(package: CodePackage, *options: str) -> str:
     """Phrase the command that shows, or with `--approve` or `--lock` approves, exactly what was looked at."""
     if os.path.isabs(package.identity):
         return " ".join(["maquette trust", shlex.quote(package.identity), *options])
@@ -160,13 +158,13 @@ def command(package: "CodePackage", *options: str) -> str:
     return " ".join([f"maquette trust {repository}{at}", *below, *options])
 
 
-def list_files(package: "CodePackage") -> str:
+def list_files(package: CodePackage) -> str:
     """Name the Python files of a checkpoint in a message, twenty at most."""
     names = sorted(package.files)
     return (", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")) or "no Python files"
 
 
-def list_changes(before: Mapping[str, Any], package: "CodePackage", *, maps: bool = True) -> list[str]:
+def list_changes(before: Mapping[str, Any], package: CodePackage, *, maps: bool = True) -> list[str]:
     """Say file by file, and class by class of the map, what differs from an approval."""
     return [*_changed_files(before["files"], package.hashes), *(_changed_maps(before, package) if maps else ())]
 
@@ -181,7 +179,7 @@ def _changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> Iterato
             yield f"{name} was {'removed' if name not in now else 'changed' if name in before else 'added'}"
 
 
-def _changed_maps(before: Mapping[str, Any], package: "CodePackage") -> Iterator[str]:
+def _changed_maps(before: Mapping[str, Any], package: CodePackage) -> Iterator[str]:
     approved = before.get("references")
     for auto_class, named in sorted(references_of(package.auto_map).items() if approved is not None else ()):
         known = approved.get(auto_class, []) if approved else []
@@ -293,12 +291,12 @@ def _is_approval(entry: Any) -> bool:
     )
 
 
-def _entry(package: "CodePackage", references: References | None) -> dict[str, Any]:
+def _entry(package: CodePackage, references: References | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"digest": package.digest, "commit": package.commit, "files": package.hashes}
     return entry if references is None else {**entry, "references": references}
 
 
-def record_trust(package: "CodePackage", references: References | None) -> None:
+def record_trust(package: CodePackage, references: References | None) -> None:
     """Remember that this user approved this code; where that cannot be written, say so once and go on.
 
     Args:
@@ -320,7 +318,7 @@ def record_trust(package: "CodePackage", references: References | None) -> None:
             )
 
 
-def record_save(package: "CodePackage", written: Mapping[str, bytes]) -> None:
+def record_save(package: CodePackage, written: Mapping[str, bytes]) -> None:
     """Remember code that this process saved itself, unless its folder holds more that nobody approved."""
     approved = read_trust().get(package.identity, {"files": {}})
     others = {name: digest for name, digest in package.hashes.items() if package.files[name] != written.get(name)}
@@ -396,7 +394,7 @@ def lock_key(lock: Path, identity: str) -> str:
     return f"./{path.relative_to(root).as_posix()}" if path.is_relative_to(root) else path.as_posix()
 
 
-def write_lock(package: "CodePackage", references: References) -> Path:
+def write_lock(package: CodePackage, references: References) -> Path:
     """Approve code for everyone who works in this project, in its lock file, made at its root where there is none.
 
     Raises:
@@ -426,7 +424,7 @@ def _contents_folder() -> Path:
     return trust_file().parent / "approved"
 
 
-def _keep_contents(package: "CodePackage") -> None:
+def _keep_contents(package: CodePackage) -> None:
     """Keep each file under its hash, so that a later change can be shown line by line."""
     folder = _contents_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -460,3 +458,13 @@ def read_approved(entry: Mapping[str, Any], identity: str, name: str) -> bytes |
             with open_source(repository, revision=entry["commit"], subfolder=subfolder) as source:
                 content = source.refer(name).read_bytes()
     return content if hashlib.sha256(content).hexdigest() == digest else None
+
+
+def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:
+    """After saving code of this very process, remember it, unless the folder holds more that nobody approved."""
+    try:
+        with open_source(folder) as source:
+            package = CodePackage.read(source, auto_map)
+        record_save(package, written)
+    except MaquetteError as error:  # the save itself is done
+        logger.warning("The code that was saved in %s was not recorded as approved: %s", folder, error)

@@ -271,3 +271,27 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+class Subtransaction(Transaction):
+    """The part of a save that goes into one folder of it."""
+
+    def __init__(self, whole: Transaction, name: str) -> None:
+        super().__init__(whole.folder / name)
+        self.whole, self.prefix = whole, f"{name}/"
+
+    def __enter__(self) -> Transaction:
+        raise TypeError("This save belongs to another one, which commits it.")
+
+    @property
+    def home(self) -> Transaction:
+        """The save that this is part of."""
+        return self.whole
+
+    def path(self, name: str) -> Path:
+        """Announce a file of the folder and get the path to write it to."""
+        return self.whole.path(self.prefix + name)
+
+    def remove(self, name: str) -> None:
+        """Have a stale file of the folder go with the commit."""
+        self.whole.remove(self.prefix + name)

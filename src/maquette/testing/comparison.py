@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maquette.tensors import framework_of, to_numpy
+from maquette.batch.tensors import framework_of, to_numpy
 
 Tensors = Mapping[str, Any]
 # The gap between 1 and the next number, by the ends of the types' names; numpy does not know them all.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from maquette.remote_code import package_of
+from maquette.remote_code.package import package_of
 from maquette.testing.report import Fault, NotApplicableError
 from maquette.testing.subject import UNFIT, Subject
 
@@ -183,7 +183,7 @@ def _describe_job(subject: Subject, how: str) -> dict[str, Any]:
         return job | {
             "saves": {name: _hand_over(subject, name) for name, save in subject.saves.items() if save.reloads}
         }
-    job |= {"module": "maquette.auto", "class": auto_class_of(cls), "keywords": {"trust_remote_code": True}}
+    job |= {"module": "maquette.auto.models", "class": auto_class_of(cls), "keywords": {"trust_remote_code": True}}
     job["hide"] = [place for c in (cls, type(subject.config)) if (place := _origin(c))]
     return job | {"saves": {"plain": _hand_over(subject, "plain")}}
 

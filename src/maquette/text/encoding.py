@@ -4,9 +4,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-from maquette.batch import BatchFeature, column_array
+from maquette.batch.features import BatchFeature
+from maquette.batch.padding import column_array
+from maquette.batch.tensors import check_framework, framework_of, to_tensor
 from maquette.errors import InputError
-from maquette.tensors import check_framework, framework_of, to_tensor
 
 
 class CharSpan(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError
-from maquette.tensors import framework_of, to_numpy
 
 Array = np.ndarray[Any, Any]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maquette.batch import PADDINGS, SIDES, TRUNCATIONS, check_choice
+from maquette.batch.padding import PADDINGS, SIDES, TRUNCATIONS, check_choice
+from maquette.batch.tensors import check_framework
 from maquette.errors import InputError
-from maquette.tensors import check_framework
 
 LARGEST_LENGTH = 10**20  # a model_max_length above this says that there is no limit
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from maquette.batch import TRUNCATIONS, check_choice, truncate, windows
+from maquette.batch.padding import TRUNCATIONS, check_choice, truncate, windows
 from maquette.errors import FileFormatError, InputError
 from maquette.text.added_tokens import AddedTokens
 from maquette.text.encoding import BatchEncoding

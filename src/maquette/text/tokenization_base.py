@@ -13,17 +13,9 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
-from maquette.batch import (
-    SIDES,
-    as_columns,
-    attention_mask,
-    check_choice,
-    pad,
-    padded_length,
-    plain_rows,
-)
+from maquette.batch.padding import SIDES, as_columns, attention_mask, check_choice, pad, padded_length, plain_rows
+from maquette.batch.tensors import check_framework, framework_of, to_tensor
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
-from maquette.tensors import check_framework, framework_of, to_tensor
 from maquette.text.encoding import BatchEncoding
 from maquette.text.special_tokens import ADDITIONAL, SPECIAL_TOKENS, as_added_token
 from maquette.text.text_input import Options, Texts, check_lengths, read_padding, read_texts, read_truncation

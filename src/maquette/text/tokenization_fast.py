@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from tokenizers import AddedToken, Tokenizer
 
 from maquette.errors import FileFormatError, InputError
+from maquette.storage.transaction import Transaction
 from maquette.text.backend import ask, read_backend, replace_surrogates, train_backend
 from maquette.text.encoding import LaterRows
 from maquette.text.special_tokens import ADDITIONAL, same
@@ -17,7 +18,6 @@ from maquette.text.templates import Part
 from maquette.text.text_input import Options, Texts, check_budget, check_windows
 from maquette.text.tokenization_base import Encoded, PreTrainedTokenizerBase
 from maquette.text.tokenizer_files import TOKENIZER_FILE
-from maquette.transaction import Transaction
 
 
 class PreTrainedTokenizerFast(PreTrainedTokenizerBase):

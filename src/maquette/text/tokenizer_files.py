@@ -19,10 +19,11 @@ from typing import Any, ClassVar, Self
 from tokenizers import AddedToken
 
 from maquette.errors import FileFormatError, MissingFileError, SaveError
-from maquette.files import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
-from maquette.pretrained import PretrainedMixin, read_json, to_json
+from maquette.hub.sources import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
+from maquette.pretrained.mixin import PretrainedMixin
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.transaction import Transaction
 from maquette.text.special_tokens import ADDITIONAL, FLAGS, SPECIAL_TOKENS, flags
-from maquette.transaction import Transaction
 from maquette.version import __version__
 
 CONFIG_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
@@ -181,7 +182,7 @@ class TokenizerFiles(PretrainedMixin):
 
     def _pack_code(self, transaction: Transaction) -> dict[str, Any]:
         """Stage the code of the class, where it goes along; gives what the file says of it."""
-        from maquette.travel import pack_code
+        from maquette.remote_code.bundling import pack_code
 
         stub = object.__new__(type(self))
         stub.__dict__["_extra"] = {name: value for name, value in self._kept.items() if name in CODE}

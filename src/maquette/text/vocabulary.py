@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken
 
+from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
-from maquette.tensors import framework_of, to_numpy
 from maquette.text.id_rows import read_id_rows
 from maquette.text.special_tokens import SpecialTokens
 from maquette.text.templates import Templates

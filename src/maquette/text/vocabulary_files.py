@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.errors import FileFormatError, MissingFileError
-from maquette.pretrained import read_json
+from maquette.storage.json_files import read_json
 
 
 def read_lines(path: str | os.PathLike[str]) -> dict[str, int]:

@@ -9,8 +9,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import WordPiece as WordPieceModel
 
 from maquette.errors import FileFormatError, InputError, MissingFileError, SaveError
-from maquette.files import Source
-from maquette.pretrained import read_json
+from maquette.hub.sources import Source
+from maquette.storage.json_files import read_json
+from maquette.storage.transaction import Transaction
 from maquette.text.backend import make_template
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
@@ -25,7 +26,6 @@ from maquette.text.wordpiece import (
     join,
     space_ascii,
 )
-from maquette.transaction import Transaction
 
 Ids = list[int]
 

@@ -7,7 +7,7 @@ import msgspec
 
 from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields
 from maquette.errors import did_you_mean
-from maquette.plain import own_copy
+from maquette.storage.json_values import own_copy
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0)]

@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maquette.errors import CheckpointError, FileFormatError, MissingFileError, SaveError, bullets
-from maquette.plain import decode_floats, encode_floats, refuse, to_plain
-from maquette.pretrained import committing, read_json, to_json
-from maquette.transaction import Journal, Transaction
+from maquette.pretrained.mixin import committing
+from maquette.storage.json_files import read_json, to_json
+from maquette.storage.json_values import decode_floats, encode_floats, refuse, to_plain
+from maquette.storage.transaction import Journal, Transaction
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maquette.batch import column_array
+from maquette.batch.padding import column_array
 from maquette.errors import InputError
 from maquette.modeling.problems import IGNORED
 

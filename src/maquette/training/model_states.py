@@ -25,10 +25,10 @@ from torch.optim import Optimizer
 
 from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
 from maquette.errors import CheckpointError, ConfigurationError, bullets
-from maquette.files import open_source
+from maquette.hub.sources import open_source
 from maquette.modeling.torch import PreTrainedModel
-from maquette.plain import refuse, to_plain
-from maquette.transaction import Transaction
+from maquette.storage.json_values import refuse, to_plain
+from maquette.storage.transaction import Transaction
 
 GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 

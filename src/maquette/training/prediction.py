@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from maquette.configuration.schema import parameters
 from maquette.errors import ConfigurationError, MissingPackageError
 from maquette.modeling.problems import IGNORED
-from maquette.plain import own_copy
+from maquette.storage.json_values import own_copy
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import Callbacks, TrainerCallback
 from maquette.training.collation import DataCollatorWithPadding, default_data_collator

@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from maquette.errors import CheckpointError
-from maquette.pretrained import committing
+from maquette.pretrained.mixin import committing
+from maquette.storage.transaction import Transaction
 from maquette.training.checkpoints import STATE, Snapshot, remove_old, write_checkpoint
 from maquette.training.model_states import as_declared, gather_optimizer, gather_weights, load_optimizer, write_model
 from maquette.training.prediction import Predictor
 from maquette.training.random_states import gather_states, restore_states
 from maquette.training.state import Position
-from maquette.transaction import Transaction
 
 DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
 OPTIMIZER = "optimizer.safetensors"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maquette.errors import FileFormatError
-from maquette.plain import encode_floats, refuse, to_plain
+from maquette.storage.json_values import encode_floats, refuse, to_plain
 from maquette.training.arguments import TrainingArguments
 
 Entry = dict[str, Any]

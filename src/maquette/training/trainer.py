@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from maquette.errors import ConfigurationError
-from maquette.pretrained import to_json
+from maquette.storage.json_files import to_json
+from maquette.storage.transaction import Transaction
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import TrainerCallback, measure_gain, pick_metric
 from maquette.training.checkpoints import (
@@ -38,7 +39,6 @@ from maquette.training.random_states import derive_seed, seed_everything
 from maquette.training.report.callback import ReportCallback
 from maquette.training.saving import Saver
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
-from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from maquette.batch import BatchFeature
-from maquette.feature_extraction import SequenceFeatureExtractor
+from maquette.audio.feature_extraction import SequenceFeatureExtractor
+from maquette.batch.features import BatchFeature
 
 EPSILON = 1e-7  # added to the variance, so that silence stays silence
 BLOCK = 1024  # how many squares are summed in float32 before the sums are added up in float64

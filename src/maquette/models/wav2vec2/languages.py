@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from maquette import CheckpointError, ConfigurationError
 from maquette.checkpoint.axes import from_torch, torch_name
-from maquette.files import open_source, require
+from maquette.hub.sources import open_source, require
 
 from .configuration import Wav2Vec2Config
 

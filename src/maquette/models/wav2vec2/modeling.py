@@ -22,7 +22,7 @@ from maquette import (
     Wav2Vec2BaseModelOutput,
     XVectorOutput,
 )
-from maquette.files import open_source
+from maquette.hub.sources import open_source
 from maquette.modeling.losses import compute_classification_loss, compute_token_loss
 from maquette.modeling.packing import Layout, is_traced, lay_out
 

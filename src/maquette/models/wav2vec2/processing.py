@@ -3,7 +3,7 @@
 from typing import Any
 
 from maquette.errors import InputError
-from maquette.processing import ProcessorMixin
+from maquette.processing.processor import ProcessorMixin
 
 
 class Wav2Vec2Processor(ProcessorMixin):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from maquette import AddedToken, FileFormatError, InputError, ModelOutput, PreTrainedTokenizer, UnknownNameError
 from maquette.errors import did_you_mean
-from maquette.pretrained import to_json
+from maquette.storage.json_files import to_json
 from maquette.text.added_tokens import AddedTokens
 from maquette.text.ctc import FrameTable, Heard, collapse, drop, time_characters, time_words
 from maquette.text.id_rows import IdRows, read_id_rows

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from maquette.tensors import to_numpy
+from maquette.batch.tensors import to_numpy
 from maquette.testing import subject
 from maquette.testing.comparison import flatten
 from maquette.testing.labels import label_names, make_labels

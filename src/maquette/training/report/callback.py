@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from maquette.storage.transaction import Transaction
 from maquette.training.callbacks import TrainerCallback
 from maquette.training.report.page import render_page
 from maquette.training.report.run_record import RunRecord, describe_environment, describe_parameters
-from maquette.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 

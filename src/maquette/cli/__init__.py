@@ -1,0 +1,3 @@
+"""The command line."""
+
+from maquette.cli.main import main as main

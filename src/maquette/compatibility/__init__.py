@@ -1,0 +1,1 @@
+"""What code that was written for Transformers finds under its names, beside our own public ones."""

@@ -1,0 +1,1 @@
+"""The Hub of models: names to files, uploads, and the README that goes with them."""
