@@ -67,6 +67,7 @@ _HOMES = {
         "InputError",
         "MissingFileError",
         "MissingPackageError",
+        "NonFiniteError",
         "RemoteCodeError",
         "SaveError",
         "UnknownFieldError",

@@ -22,6 +22,7 @@ from maquette.errors import InputError as InputError
 from maquette.errors import MaquetteError as MaquetteError
 from maquette.errors import MissingFileError as MissingFileError
 from maquette.errors import MissingPackageError as MissingPackageError
+from maquette.errors import NonFiniteError as NonFiniteError
 from maquette.errors import RemoteCodeError as RemoteCodeError
 from maquette.errors import SaveError as SaveError
 from maquette.errors import UnknownFieldError as UnknownFieldError

@@ -9,6 +9,7 @@
     ├── UnsafePathError (ValueError)            a name that would leave its folder
     ├── CheckpointError (RuntimeError)          weights and model do not fit
     ├── InputError (ValueError, TypeError)      a text, id or option that cannot be tokenized, padded or decoded
+    ├── NonFiniteError (FloatingPointError)     a loss that is NaN or infinite, where that ends a run
     ├── MissingPackageError (ImportError)       a framework that was asked for and is not installed
     ├── SaveError (ValueError)                  nothing was written, and this is why
     ├── UntrustedCodeError (ValueError)         a folder brings code that the caller did not approve
@@ -54,6 +55,10 @@ class CheckpointError(MaquetteError, RuntimeError):
 
 class InputError(MaquetteError, ValueError, TypeError):
     """Something to be tokenized, padded or decoded that cannot be; the message says which item it is."""
+
+
+class NonFiniteError(MaquetteError, FloatingPointError):
+    """A loss or gradient that is NaN or infinite, in a run that is to end then."""
 
 
 class MissingPackageError(MaquetteError, ImportError):

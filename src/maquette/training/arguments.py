@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "overwrite_output_dir": "Checkpoints of an earlier run are only overwritten by those of the same step.",
     "resume_from_checkpoint": "Pass it to Trainer.train.",
     "push_to_hub": "Call trainer.model.push_to_hub(…) when it is trained.",
+    "logging_nan_inf_filter": "Losses are logged as they are; on_nan says what happens where one is NaN.",
     "data_seed": "The order of the data follows from seed.",
     "full_determinism": "On a CPU every run is; for CUDA call torch.use_deterministic_algorithms(True).",
 }
@@ -46,6 +47,8 @@ class TrainingArguments:
         warmup_steps: steps in which it rises from 0; below 1, the share of all steps.
         weight_decay: AdamW's (Loshchilov & Hutter 2019), not for norms, biases and other vectors.
         max_grad_norm: longer gradients are scaled down to it; 0 leaves them.
+        on_nan: what a loss that is NaN or infinite leads to: "warn" (once), "stop" (with `NonFiniteError`, before the
+            weights take it; a gradient counts too, where `max_grad_norm` is on and `fp16` off), or "ignore".
         bf16, fp16: compute in this type, and keep the weights in theirs.
         torch_compile, gradient_checkpointing: compile the model; recompute activations to save memory.
         seed: of the data's order and augmentation, and of everything else random once training begins.
@@ -77,6 +80,7 @@ class TrainingArguments:
     warmup_steps: Share = 0.0
     weight_decay: Share = 0.0
     max_grad_norm: Share = 1.0
+    on_nan: Literal["warn", "stop", "ignore"] = "warn"
     bf16: bool = False
     fp16: bool = False
     torch_compile: bool = False

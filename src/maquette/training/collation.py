@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maquette.batch.padding import column_array
-from maquette.errors import InputError
+from maquette.errors import ConfigurationError, InputError
 from maquette.modeling.problems import IGNORED
 
 Row = Mapping[str, Any]
@@ -104,7 +104,12 @@ def _stack(name: str, values: list[Any]) -> Any:
     """Put values of equal shapes into one tensor; texts stay a list."""
     first = values[0]
     if isinstance(first, str):
-        return values
+        if name != "labels":
+            return values
+        raise ConfigurationError(
+            f"The column of the labels, 'label' or 'labels', holds texts ({first!r}). Models take the numbers of "
+            "classes: map the texts to numbers, as config.label2id does, or call class_encode_column on the data set."
+        )
     try:
         if isinstance(first, Tensor):
             return torch.stack(values)

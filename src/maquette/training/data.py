@@ -5,7 +5,7 @@ batch, and never touches the random sequences of the model. So a run that is res
 with more worker processes, sees the same data to the last bit.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -111,6 +111,13 @@ def read_rows(dataset: Any, rows: Sequence[int]) -> list[Any]:
     return [dataset[row] for row in rows]
 
 
+def has_column(dataset: Any, name: str) -> bool:
+    """Tell whether a column can be read by itself, and is what rows have: not where a transform makes the rows."""
+    form = getattr(dataset, "format", None)
+    is_made = isinstance(form, Mapping) and form.get("type") == "custom"
+    return not is_made and name in (getattr(dataset, "column_names", None) or ())
+
+
 def row_lengths(dataset: Any, name: str, named: Callable[[Any], Any]) -> list[int]:
     """Give the lengths of a column in all rows, from the column where the data has it, otherwise by reading them once.
 
@@ -119,7 +126,7 @@ def row_lengths(dataset: Any, name: str, named: Callable[[Any], Any]) -> list[in
         name: of the column.
         named: gives a row as a dictionary.
     """
-    if name in (getattr(dataset, "column_names", None) or ()):
+    if has_column(dataset, name):
         return [len(value) for value in dataset[name]]
     with seeded("lengths"):
         return [len(named(dataset[number])[name]) for number in range(len(dataset))]

@@ -14,10 +14,42 @@ from maquette.modeling.problems import IGNORED
 KEPT_ON_THE_WAY = ("loss", "hidden_states", "attentions", "past_key_values")
 
 
+class Predictions(tuple[Any, ...]):
+    """Several outputs of a model, in order and by name: `found[0]`, `found["logits"]` and `found.logits` are the same.
+
+    For numpy, and for methods of arrays, they are the `logits` where there are some: what measures scores alone need
+    not care what else a model gives.
+    """
+
+    _names: tuple[str, ...]
+
+    def __new__(cls, named: Mapping[str, Any]) -> "Predictions":
+        made = super().__new__(cls, named.values())
+        made._names = tuple(named)
+        return made
+
+    def __getnewargs__(self) -> tuple[dict[str, Any]]:
+        return (dict(zip(self._names, self, strict=True)),)
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self._names.index(key) if key in self._names else key)
+
+    def __getattr__(self, name: str) -> Any:
+        names = self.__dict__.get("_names", ())
+        if name in names:
+            return self[name]
+        if "logits" in names and not name.startswith("_"):
+            return getattr(self["logits"], name)
+        raise AttributeError(f"There are {', '.join(names)} among the predictions, and no {name!r}.")
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> "np.ndarray[Any, Any]":
+        return np.asarray(self["logits"] if "logits" in self._names else tuple(self), dtype)
+
+
 class EvalPrediction(NamedTuple):
     """What `compute_metrics` gets: scores and labels of the whole data set, as arrays; tuples where there are several.
 
-    Sequences of different lengths are padded with -100.
+    `predictions` has the names of the model's outputs then. Sequences of different lengths are padded with -100.
     """
 
     predictions: Any
@@ -51,19 +83,41 @@ def read_loss(outputs: Any) -> Tensor | None:
 
 
 def read_scores(outputs: Any, ignored: Iterable[str] = ()) -> Any:
-    """Find what is predicted: a tensor, a tuple of several, or None; without numbers for a whole batch beside it."""
+    """Find what is predicted: a tensor, several with their names, or None; without numbers for a whole batch."""
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, Mapping):
-        values = tuple(value for name, value in outputs.items() if name not in {*KEPT_ON_THE_WAY, *ignored})
+        named = {name: value for name, value in outputs.items() if name not in {*KEPT_ON_THE_WAY, *ignored}}
     else:
-        values = tuple(outputs[1:] if read_loss(outputs) is not None else outputs)
-    values = tuple(value for value in values if not _is_number(value)) or values
-    return None if not values else values[0] if len(values) == 1 else values
+        named = {str(n): value for n, value in enumerate(outputs[1:] if read_loss(outputs) is not None else outputs)}
+    named = {name: value for name, value in named.items() if _holds_tensors(value)}
+    named = {name: value for name, value in named.items() if not _is_number(value)} or named
+    if len(named) < 2:
+        return next(iter(named.values()), None)
+    return Predictions(named) if isinstance(outputs, Mapping) else tuple(named.values())
+
+
+def read_scalars(outputs: Any) -> dict[str, Tensor]:
+    """Find the numbers that a model gives for a whole batch beside the loss, such as `aux_loss`."""
+    if not isinstance(outputs, Mapping):
+        return {}
+    numbers = {n: v for n, v in outputs.items() if n != "loss" and (_is_number(v) or type(v) in (int, float))}
+    return {name: torch.as_tensor(value).detach() for name, value in numbers.items()}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 0
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, Mapping | tuple | list):
+        return any(map(_holds_tensors, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, Tensor)
+
+
+def _alike(value: Any, items: Iterable[Any]) -> Any:
+    """Give items as what held their like: a plain tuple, or predictions with names."""
+    return Predictions(dict(zip(value._names, items, strict=True))) if isinstance(value, Predictions) else tuple(items)
 
 
 def map_tensors(value: Any, function: Any) -> Any:
@@ -71,7 +125,7 @@ def map_tensors(value: Any, function: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: map_tensors(item, function) for name, item in value.items()}
     if isinstance(value, tuple | list):
-        return tuple(map_tensors(item, function) for item in value)
+        return _alike(value, (map_tensors(item, function) for item in value))
     return function(value) if isinstance(value, Tensor) else None
 
 
@@ -85,7 +139,7 @@ def join(parts: Sequence[Any]) -> Any:
     """Put the predictions of all batches together; arrays of different lengths are padded with -100."""
     first = next((part for part in parts if part is not None), None)
     if isinstance(first, tuple):
-        return tuple(join([part[place] for part in parts]) for place in range(len(first)))
+        return _alike(first, (join([part[place] for part in parts]) for place in range(len(first))))
     if isinstance(first, dict):
         return {name: join([part[name] for part in parts]) for name in first}
     if first is None:

@@ -1,5 +1,6 @@
 """`Predictor`: a model and data put together for evaluation and prediction; the trainer is one that also learns."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,12 +21,20 @@ from maquette.training.evaluation import (
     join,
     map_tensors,
     read_loss,
+    read_scalars,
     read_scores,
     to_array,
 )
-from maquette.training.preflight import Intake, Interface, explain_missing_loss
-from maquette.training.random_states import Stream, seed_everything
+from maquette.training.interface import ITEMS, Interface
+from maquette.training.label_shift import leave_out_padding, shifts_labels
+from maquette.training.preflight import Intake, MissingLossError, evaluating, explain_missing_loss
+from maquette.training.random_states import Stream, seed_everything, seeded
 from maquette.training.state import TrainerControl, TrainerState
+from maquette.training.undoing import undone
+
+logger = logging.getLogger(__name__)
+
+Sums = dict[str, tuple[float, float]]  # of numbers, times the items that each is a mean over; and of these items
 
 
 class Predictor:
@@ -42,6 +51,7 @@ class Predictor:
         model_init: Callable[[], nn.Module] | None,
         compute_loss_func: Callable[..., Tensor] | None,
         compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None,
         callbacks: Iterable[TrainerCallback | type[TrainerCallback]],
     ) -> None:
         if (model is None) == (model_init is None):
@@ -56,12 +66,18 @@ class Predictor:
         self.model_wrapped: Any = model
         self.eval_dataset = eval_dataset
         self.compute_loss_func, self.compute_metrics = compute_loss_func, compute_metrics
+        self.preprocess_logits_for_metrics = preprocess_logits_for_metrics
         self.interface = Interface.of(model, args.label_names, is_judged=compute_loss_func is not None)
         pads = hasattr(processing_class, "pad")
         self.data_collator = data_collator or (
             DataCollatorWithPadding(processing_class) if pads else default_data_collator
         )
-        self.intake = Intake(self.data_collator, self.interface, args.remove_unused_columns, data_collator is None)
+        is_own = data_collator is None or data_collator is default_data_collator
+        is_own |= type(data_collator) is DataCollatorWithPadding
+        self.intake = Intake(self.data_collator, self.interface, args.remove_unused_columns, is_own)
+        self._shifts: bool | None = None  # whether the loss shifts the labels; None: not tried yet
+        self._is_told_of_padding = False
+        self._scalars: dict[str, Tensor] = {}  # of the model's latest outputs
         self.state = TrainerState(is_world_process_zero=self.accelerator.is_main_process)
         self.control = TrainerControl()
         self.callbacks = Callbacks(callbacks)
@@ -102,6 +118,7 @@ class Predictor:
         if self.compute_loss_func is None:
             outputs = model(**inputs)
             loss = read_loss(outputs)
+            self._scalars = read_scalars(outputs)
         else:
             labels = self._labels(inputs)
             outputs = model(**{name: value for name, value in inputs.items() if name not in self.interface.labels})
@@ -109,19 +126,57 @@ class Predictor:
             more = {"num_items_in_batch": None} if "num_items_in_batch" in names else {}
             loss = self.compute_loss_func(outputs, labels, **more)
         if loss is None:
-            raise explain_missing_loss(self.interface, inputs)
+            raise explain_missing_loss(self.interface, inputs, outputs)
         return (loss, outputs) if return_outputs else loss
 
     def count_items(self, inputs: Mapping[str, Any]) -> int:
         """Count what the loss of a batch is a mean over: labels other than -100; rows, where there are no such labels.
 
+        The first label of a row does not count where the loss shifts labels, as causal models do (this is tried out).
         Override it where the loss is a mean over something else.
         """
         tensors = [value for value in inputs.values() if isinstance(value, Tensor) and value.ndim]
         labels = [inputs[name] for name in self.interface.labels if isinstance(inputs.get(name), Tensor)]
         if labels and not labels[0].is_floating_point():
-            return int((labels[0] != IGNORED).sum())
+            counted = labels[0][:, 1:] if self._shifts and labels[0].ndim == 2 else labels[0]
+            return int((counted != IGNORED).sum())
         return len(tensors[0]) if tensors else 1
+
+    def _adapt(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Have a batch ask of a model what it can know: see `leave_out_padding`."""
+        found = leave_out_padding(inputs, self.interface.labels[0]) if self._shifts else None
+        if found is not None and not self._is_told_of_padding:
+            self._is_told_of_padding = True
+            logger.warning(
+                "Rows are padded on the left, and %s shifts its labels: their first token, which it would have to tell "
+                "from padding, is left out of the loss.",
+                self.interface.model,
+            )
+        return inputs if found is None else found
+
+    def _learn_of_shift(self, inputs: dict[str, Any], model: Any) -> None:
+        """Find out, once, whether the loss shifts labels; all processes have to call it."""
+        if self._shifts is not None:
+            return
+
+        def compute_loss(tried: dict[str, Any]) -> Any:
+            with seeded("shift"), self.accelerator.autocast():
+                return self.compute_loss(model, self._to_device(tried))
+
+        name = self.interface.labels[0] if self.interface.labels else ""
+        with undone(self.model), torch.no_grad():
+            found = shifts_labels(inputs, name, compute_loss)
+        self._shifts = bool(self._sum(torch.tensor([float(found)])))
+
+    def _with_items(self, inputs: dict[str, Any], items: float) -> dict[str, Any]:
+        """Add what a sum of losses is divided by, for a model that asks for it."""
+        return {**inputs, ITEMS: torch.tensor(items)} if self._divides else inputs
+
+    @property
+    def _divides(self) -> bool:
+        """Whether the model divides its losses by what it is told, instead of taking their mean."""
+        is_overridden = type(self).compute_loss is not Predictor.compute_loss
+        return ITEMS in self.interface.names and not is_overridden and self.compute_loss_func is None
 
     def _labels(self, inputs: Mapping[str, Any]) -> Any:
         found = tuple(inputs[name] for name in self.interface.labels if name in inputs)
@@ -146,9 +201,16 @@ class Predictor:
         labels = self._labels(inputs)
         named = self.args.label_names or {*self.interface.labels} & {*self.interface.names}
         if labels is not None or not named:
-            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            try:
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+            except MissingLossError as error:  # some models give one in training only
+                if prediction_loss_only:
+                    raise
+                loss, outputs = None, error.outputs
         else:
             loss, outputs = None, model(**inputs)
+        if ignore_keys is None:
+            ignore_keys = getattr(getattr(self.model, "config", None), "keys_to_ignore_at_inference", None)
         return loss, None if prediction_loss_only else read_scores(outputs, ignore_keys or ()), labels
 
     def evaluate(
@@ -175,11 +237,7 @@ class Predictor:
         for name, part in parts.items():
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             output = self._predict(part, prefix, ignore_keys, loss_only=self.compute_metrics is None)
-            if self.compute_metrics and output.predictions is not None and output.label_ids is None:
-                raise ConfigurationError(
-                    f"compute_metrics has nothing to compare with: no label column was found{_asked(self.interface)}. "
-                    "Say in label_names which columns hold the labels."
-                )
+            self._check_labels(output)
             metrics |= output.metrics
         self.log(metrics)
         self._call("on_evaluate", metrics=metrics)
@@ -199,42 +257,77 @@ class Predictor:
         model = self.model_wrapped
         if model is self.model:
             model.to(self.accelerator.device)
-        was_training = model.training
-        model.eval()
         totals = torch.zeros(2, dtype=torch.float64)
+        sums: Sums = {}
         scores, labels = [], []
         try:
-            for batch in self._run(model, dataset, ignore_keys, loss_only):
-                totals += batch[0]
-                scores.append(batch[1])
-                labels.append(batch[2])
+            with evaluating(model):
+                for own, *kept in self._run(model, dataset, ignore_keys, sums, loss_only=loss_only):
+                    totals += own
+                    scores.append(kept[0])
+                    labels.append(kept[1])
         except BaseException:
             self.callbacks.close()
             raise
-        model.train(was_training)
-        metrics = {}
         loss, count = self._sum(totals).tolist()
-        if count:
-            metrics[f"{prefix}_loss"] = loss / count
+        metrics = {f"{prefix}_loss": loss / count} if count else {}
+        found = self._sum_named(sums).items()
+        metrics |= {f"{prefix}_{name}": total / items for name, (total, items) in found if items}
         whole = EvalPrediction(join(scores), join(labels))
-        if self.compute_metrics is not None and whole.label_ids is not None:
-            found = own_copy(dict(self.compute_metrics(whole)))
-            metrics |= {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": value for k, value in found.items()}
-        return PredictionOutput(whole.predictions, whole.label_ids, metrics)
+        return PredictionOutput(whole.predictions, whole.label_ids, metrics | self._measure(whole, prefix))
 
-    @torch.no_grad()
-    def _run(self, model: Any, dataset: Any, ignore_keys: Any, loss_only: bool) -> Iterator[tuple[Tensor, Any, Any]]:
-        """Go through a data set; gives for each batch its loss times its items, with these; its scores, its labels."""
+    def _measure(self, whole: EvalPrediction, prefix: str) -> dict[str, float]:
+        """Compute the metrics, where there are labels to compare with."""
+        if self.compute_metrics is None or whole.label_ids is None:
+            return {}
+        found = self.compute_metrics(whole)
+        if not isinstance(found, Mapping):
+            raise ConfigurationError(
+                f"compute_metrics gave a {type(found).__name__}; it has to give a dictionary of numbers by name."
+            )
+        return {k if k.startswith(f"{prefix}_") else f"{prefix}_{k}": v for k, v in own_copy(dict(found)).items()}
+
+    def _check_labels(self, found: EvalPrediction | PredictionOutput) -> None:
+        if self.compute_metrics and found.predictions is not None and found.label_ids is None:
+            raise ConfigurationError(
+                f"compute_metrics has nothing to compare with: no label column was found{_asked(self.interface)}. "
+                "Say in label_names which columns hold the labels."
+            )
+
+    def _predict_batch(
+        self, model: Any, inputs: dict[str, Any], ignore_keys: Any, *, loss_only: bool
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Give loss, scores and labels of one batch, the scores as the metrics take them."""
+        self._scalars = {}
+        inputs = self._with_items(inputs, max(1, self.count_items(inputs)))
+        with torch.no_grad(), self.accelerator.autocast():
+            loss, scores, labels = self.prediction_step(model, self._to_device(inputs), loss_only, ignore_keys)
+        if self.preprocess_logits_for_metrics is not None and scores is not None:
+            with torch.no_grad():
+                scores = self.preprocess_logits_for_metrics(scores, labels)
+        return loss, scores, labels
+
+    def _run(
+        self, model: Any, dataset: Any, ignore_keys: Any, sums: Sums, *, loss_only: bool
+    ) -> Iterator[tuple[Tensor, Any, Any]]:
+        """Go through a data set; gives for each batch its loss times its items, with these; its scores, its labels.
+
+        Numbers that the model gives beside the loss are added to `sums`, in the same way.
+        """
         loader = self.get_eval_dataloader(dataset)
         stream = Stream("evaluation", self.args.seed)
         for portion in map(as_portion, loader):
-            items = self.count_items(portion.inputs) if portion.rows else 0
-            with stream, self.accelerator.autocast():
-                step = self.prediction_step(model, self._to_device(portion.inputs), loss_only, ignore_keys)
-            loss, *values = step
+            self._learn_of_shift(portion.inputs, model)
+            inputs = self._adapt(portion.inputs)
+            items = self.count_items(inputs) if portion.rows else 0
+            with stream:
+                loss, *values = self._predict_batch(model, inputs, ignore_keys, loss_only=loss_only)
             totals = torch.zeros(2, dtype=torch.float64)
             if loss is not None and items:
                 totals = torch.tensor([float(loss) * items, items], dtype=torch.float64)
+            for name, value in self._scalars.items():
+                was = sums.get(name, (0.0, 0.0))
+                sums[name] = (was[0] + float(value) * items, was[1] + items)
             kept = [None if loss_only else map_tensors(value, self._gathering(portion.rows)) for value in values]
             self._call("on_prediction_step", eval_dataloader=loader)
             yield totals, kept[0], kept[1]
@@ -259,6 +352,19 @@ class Predictor:
         if self._world == 1:
             return values
         return self.accelerator.reduce(values.to(self.accelerator.device), "sum").cpu()
+
+    def _sum_named(self, values: Sums) -> Sums:
+        """Add up what every process has under each name, where not all have the same."""
+        if self._world == 1:
+            return values
+        from accelerate.utils import gather_object  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        found: Sums = {}
+        for part in gather_object([values]):
+            for name, (total, items) in part.items():
+                was = found.get(name, (0.0, 0.0))
+                found[name] = (was[0] + total, was[1] + items)
+        return found
 
     # The log ---------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ first rows are tried, and every batch is checked when it is made, on the CPU, wi
 """
 
 import contextlib
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,35 +19,13 @@ from torch.utils.data import TensorDataset
 from maquette.errors import ConfigurationError, InputError, bullets, did_you_mean
 from maquette.modeling.problems import IGNORED
 from maquette.training.collation import LABEL_SPELLINGS
-from maquette.training.data import is_indexed, read_rows
+from maquette.training.data import has_column, is_indexed, read_rows
 from maquette.training.evaluation import read_scores
+from maquette.training.interface import Interface
 from maquette.training.random_states import seeded
+from maquette.training.undoing import undone
 
 logger = logging.getLogger(__name__)
-
-SPANS = ("start_positions", "end_positions")
-
-
-class Interface(NamedTuple):
-    """What a model's `forward` takes: names, those it needs, those that are labels, and whether it takes any name."""
-
-    model: str
-    names: tuple[str, ...]
-    needed: tuple[str, ...]
-    labels: tuple[str, ...]
-    takes_any: bool
-
-    @classmethod
-    def of(cls, model: nn.Module, label_names: Sequence[str] | None, *, is_judged: bool = False) -> "Interface":
-        """Read it from the signature; labels are `labels` where it takes any name or is judged from outside."""
-        found = inspect.signature(model.forward).parameters.values()
-        named = [p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        names = tuple(p.name for p in named)
-        labels = label_names or [name for name in names if "label" in name or name in SPANS]
-        needed = tuple(p.name for p in named if p.default is p.empty)
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in found)
-        labels = labels or (["labels"] if takes_any or is_judged else [])
-        return cls(type(model).__name__, names, needed, tuple(labels), takes_any)
 
 
 class Limit(NamedTuple):
@@ -92,7 +69,7 @@ class Intake:
 
     def __call__(self, rows: list[Any]) -> dict[str, Any]:
         batch = dict(self.collate([self.taken(self.named(row)) for row in rows] if self.early else rows))
-        batch = batch if self.early else self.taken(batch)
+        batch = self._spelled(batch) if self.early else self.taken(batch)
         for limit in self.limits:
             if isinstance(batch.get(limit.column), Tensor):
                 limit.check(batch[limit.column], "A batch")
@@ -109,6 +86,13 @@ class Intake:
             f"{self.interface.model}.forward({', '.join(self.interface.names)}); or pass a data_collator."
         )
 
+    def _spelled(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Call the labels what `forward` does, which may not be what collators call them."""
+        own = next((name for name in LABEL_SPELLINGS if name in self.interface.names), None)
+        if own and "labels" in batch and "labels" not in self.interface.names:
+            batch[own] = batch.pop("labels")
+        return batch
+
     def taken(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Leave out what the model does not take, and say so the first time."""
         wanted = {*self.interface.names, *self.interface.labels}
@@ -119,13 +103,15 @@ class Intake:
         if new := sorted(columns.keys() - wanted - self.dropped):
             self.dropped |= {*new}
             logger.warning(
-                "%s.forward does not take these columns, which are dropped: %s", self.interface.model, ", ".join(new)
+                "%s.forward does not take these columns, which are dropped unless remove_unused_columns=False: %s",
+                self.interface.model,
+                ", ".join(new),
             )
         return {name: value for name, value in columns.items() if name in wanted}
 
 
-def try_rows(dataset: Any, intake: Intake, count: int = 2) -> dict[str, Any]:
-    """Make a batch of the first rows.
+def try_rows(dataset: Any, intake: Intake, count: int = 2, *, spread: bool = False) -> dict[str, Any]:
+    """Make a batch of the first rows, or of rows spread over the data, where these can be read by their numbers.
 
     Raises:
         InputError: there is no row, or what the collator or the limits say.
@@ -133,7 +119,8 @@ def try_rows(dataset: Any, intake: Intake, count: int = 2) -> dict[str, Any]:
     """
     with seeded("trial"):
         if is_indexed(dataset):
-            rows = read_rows(dataset, range(min(count, len(dataset))))
+            step = max(1, len(dataset) // count) if spread else 1
+            rows = read_rows(dataset, range(0, len(dataset), step)[:count])
         else:
             rows = list(islice(iter(dataset), count))
         if not rows:
@@ -152,18 +139,27 @@ def _check_columns(batch: Mapping[str, Any], interface: Interface, columns: list
         )
 
 
-def explain_missing_loss(interface: Interface, batch: Iterable[str]) -> ConfigurationError:
+class MissingLossError(ConfigurationError):
+    """A model returned no loss; `outputs` are what it returned."""
+
+    outputs: Any = None
+
+
+def explain_missing_loss(interface: Interface, batch: Iterable[str], outputs: Any = None) -> MissingLossError:
     """Say why a model that was given this batch returned no loss."""
     if interface.labels and not {*interface.labels} & {*batch}:
         labels = " and ".join(map(repr, interface.labels))
-        return ConfigurationError(
+        found = MissingLossError(
             f"There is no label column: {interface.model}.forward gives a loss when it gets {labels}, and the data has "
             f"{', '.join(batch)}. Rename the column that holds the labels, or say it in label_names."
         )
-    return ConfigurationError(
-        f"{interface.model} returned no loss. Have its forward return a dictionary or an output with 'loss', or a "
-        "tuple that begins with it; or pass compute_loss_func, or override compute_loss."
-    )
+    else:
+        found = MissingLossError(
+            f"{interface.model} returned no loss. Have its forward return a dictionary or an output with 'loss', or a "
+            "tuple that begins with it; or pass compute_loss_func, or override compute_loss."
+        )
+    found.outputs = outputs
+    return found
 
 
 # Limits ----------------------------------------------------------------------------------------------------------
@@ -193,14 +189,18 @@ def find_limits(model: nn.Module, batch: Mapping[str, Any], tokenizer: Any = Non
 
 
 def find_classes(model: nn.Module, batch: dict[str, Any], interface: Interface) -> list[Limit]:
-    """Find how many classes a model tells apart, from its `logits`, or its only scores, for inputs without labels."""
+    """Find how many classes a model tells apart, from its `logits`, or its only scores, for inputs without labels.
+
+    A model that cannot do without labels, whatever its signature says, tells nothing.
+    """
     name = next((name for name in interface.labels if name in batch), None)
     labels = batch.get(name or "")
     if not isinstance(labels, Tensor) or labels.is_floating_point() or {*interface.labels} & {*interface.needed}:
         return []
-    if interface.takes_any and name not in interface.names:  # who knows whether it can do without
+    try:
+        outputs = model(**{key: value for key, value in batch.items() if key not in interface.labels})
+    except Exception:  # of the model's own code: the trial with labels shows whether it matters
         return []
-    outputs = model(**{key: value for key, value in batch.items() if key not in interface.labels})
     scores = outputs.get("logits") if isinstance(outputs, Mapping) else None
     scores = read_scores(outputs) if scores is None else scores
     if not isinstance(scores, Tensor) or scores.shape[:-1] != labels.shape or scores.shape[-1] == 1:
@@ -232,8 +232,8 @@ def _column(dataset: Any, name: str, intake: Intake) -> Iterable[Any]:
         return dataset.tensors[place].numpy() if 0 <= place < len(dataset.tensors) else ()
     if isinstance(dataset, list | tuple):
         return (_item(row, names, place) for row in dataset)
-    found = [column for column in names if column in (getattr(dataset, "column_names", None) or ())]
-    return dataset[found[0]] if found and is_indexed(dataset) else ()
+    found = next((column for column in names if has_column(dataset, column)), None)
+    return dataset[found] if found and is_indexed(dataset) else ()
 
 
 def _item(row: Any, names: Sequence[str], place: int) -> Any:
@@ -251,41 +251,56 @@ def check_run(
     intake: Intake,
     data: Mapping[str, Any],
     *,
+    rows: int,
     tokenizer: Any,
     move: Callable[[dict[str, Any]], dict[str, Any]],
     compute_loss: Callable[[dict[str, Any]], Any],
-) -> None:
-    """Try a model on the first rows, without a trace: random sequences, statistics and modes stay as they were.
+) -> dict[str, Any]:
+    """Try a model on the first rows, as the run will, without a trace: all of it stays as it was.
 
     Args:
         model: as it will be run, which may be wrapped for several processes.
         bare: the model itself.
         intake: makes batches; it is given the limits that are found.
         data: `"training"`, and what else is going to be gone through, by name.
+        rows: of a batch.
         tokenizer: the one the data was made with, if there was one.
         move: brings a batch to the model's device.
-        compute_loss: gives the loss of a batch.
+        compute_loss: gives the loss of a batch, with the model in the mode it trains in.
+
+    Returns:
+        The batch that was tried.
 
     Raises:
         ConfigurationError, InputError: what does not fit.
     """
     intake.limits = []
-    batches = {place: try_rows(dataset, intake) for place, dataset in data.items()}
+    batches = {place: try_rows(dataset, intake, rows if place == "training" else 2) for place, dataset in data.items()}
     batch = batches["training"]
     intake.limits = find_limits(bare, batch, tokenizer)
     _check_batches(intake.limits, batches)
-    with _explained(batch), _evaluating(model), torch.no_grad(), seeded("trial"):
+    with undone(bare), evaluating(model), torch.no_grad():
         classes = find_classes(model, move(batch), intake.interface)
-        _check_batches(classes, batches)
-        intake.limits += classes
-        loss = compute_loss(move(batch))
-    if loss.numel() != 1:
-        raise ConfigurationError(
-            f"{intake.interface.model} returned a loss of shape {tuple(loss.shape)}; it has to be one number, the mean."
-        )
     for limit in classes:
         for place, dataset in data.items():
             scan_labels(dataset, limit, intake, place)
+    _check_batches(classes, batches)
+    intake.limits += classes
+    with _explained(batch), undone(bare):
+        loss = compute_loss(move(batch))
+    _check_loss(loss, intake.interface.model)
+    return batch
+
+
+def _check_loss(loss: Any, model: str) -> None:
+    if not isinstance(loss, Tensor):
+        raise ConfigurationError(
+            f"{model} returned a loss that is a {type(loss).__name__}; it has to be a tensor of one number, the mean."
+        )
+    if loss.numel() != 1:
+        raise ConfigurationError(
+            f"{model} returned a loss of shape {tuple(loss.shape)}; it has to be one number, the mean."
+        )
 
 
 @contextlib.contextmanager
@@ -307,7 +322,7 @@ def _check_batches(limits: Iterable[Limit], batches: Mapping[str, Mapping[str, A
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Have a model in evaluation mode inside a `with` block, and every module of it as it was afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -93,6 +93,8 @@ class Position:
     """Of the steps since the last log, in all processes together."""
     loss_sum: float = 0.0
     """Of all steps."""
+    scalars: dict[str, float] = field(default_factory=dict)
+    """Sums, since the last log, of what else the model gives for a batch."""
 
     def move(self, batches: int, *, ends_epoch: bool) -> None:
         """Note that batches were read."""

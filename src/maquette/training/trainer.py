@@ -26,26 +26,26 @@ from maquette.training.checkpoints import (
 )
 from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
 from maquette.training.evaluation import EvalPrediction, TrainOutput
+from maquette.training.loss_watch import LossWatch
 from maquette.training.model_states import (
     check_weights,
     is_sharded,
     load_weights,
 )
 from maquette.training.optimization import make_optimizer, make_schedule
-from maquette.training.prediction import as_portion
-from maquette.training.preflight import check_run
+from maquette.training.prediction import Sums, as_portion
 from maquette.training.progress import ProgressCallback
 from maquette.training.random_states import derive_seed, seed_everything
 from maquette.training.report.callback import ReportCallback
-from maquette.training.saving import Saver
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
+from maquette.training.trial import Trial
 
 logger = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 
 
-class Trainer(Saver):
+class Trainer(Trial):
     """Train any torch model that returns a loss.
 
     The model's `forward` takes columns of the data by name, and returns a dictionary or an output with `loss`, or a
@@ -64,6 +64,7 @@ class Trainer(Saver):
         model_init: a function that makes the model, instead of `model`; it is called after seeding.
         compute_loss_func: gives the mean loss from `(outputs, labels)`, for models that give none.
         compute_metrics: gives numbers by name from an `EvalPrediction`.
+        preprocess_logits_for_metrics: gives what is kept of the scores of a batch, from `(scores, labels)`.
         callbacks: `TrainerCallback`s, or their classes.
         optimizers: an optimizer, and its schedule or None, instead of AdamW and what the arguments say.
 
@@ -88,6 +89,7 @@ class Trainer(Saver):
         model_init: Callable[[], nn.Module] | None = None,
         compute_loss_func: Callable[..., Tensor] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
         callbacks: Iterable[TrainerCallback | type[TrainerCallback]] = (),
         optimizers: tuple[Optimizer | None, Any] = (None, None),
     ) -> None:
@@ -102,6 +104,7 @@ class Trainer(Saver):
             model_init=model_init,
             compute_loss_func=compute_loss_func,
             compute_metrics=compute_metrics,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             callbacks=[ReportCallback(), *shown, *(callbacks or ())],
         )
         if args.eval_strategy != "no" and eval_dataset is None:
@@ -129,6 +132,9 @@ class Trainer(Saver):
         """Make the loader; override it for one of your own, which gives dictionaries of tensors."""
         if self.train_dataset is None:
             raise ConfigurationError("There is nothing to train on: give Trainer a train_dataset.")
+        if isinstance(self.train_dataset, Mapping):
+            kind, names = type(self.train_dataset).__name__, ", ".join(map(str, self.train_dataset))
+            raise ConfigurationError(f"train_dataset is a {kind} of several: {names}. Give Trainer one of them.")
         plan = self._plan(self.args.per_device_train_batch_size, shuffle=True)
         data, workers, lengths = self.train_dataset, self.args.dataloader_num_workers, None
         if self.args.group_by_length:
@@ -194,6 +200,8 @@ class Trainer(Saver):
         args, state = self.args, self.state
         self._position = Position()
         self._own_losses: list[Tensor] = []  # of the latest steps: this process's share, not added up yet
+        self._own_scalars: list[dict[str, Tensor]] = []  # the same, of what else the model gives for each batch
+        self._watch = LossWatch(self.args.on_nan, lags=self.accelerator.device.type != "cpu")
         try:
             self._batches: int | None = len(loader)
         except TypeError:
@@ -232,28 +240,6 @@ class Trainer(Saver):
             self.model.compile()
         return self._resume(loader, folder) if folder else []
 
-    def _check(self) -> None:
-        """Try model and data on each other."""
-        if self.train_dataset is None:  # the loader is the user's own
-            return
-        evaluated = self.eval_dataset if self.args.eval_strategy != "no" else None
-        parts = evaluated if isinstance(evaluated, Mapping) else {"": evaluated} if evaluated is not None else {}
-        data = {f"evaluation {name}".strip(): part for name, part in parts.items()}
-
-        def compute_loss(inputs: dict[str, Any]) -> Any:
-            with self.accelerator.autocast():
-                return self.compute_loss(self.model_wrapped, inputs)
-
-        check_run(
-            self.model_wrapped,
-            self.model,
-            self.intake,
-            {"training": self.train_dataset, **data},
-            tokenizer=self.processing_class,
-            move=self._to_device,
-            compute_loss=compute_loss,
-        )
-
     def _train_epoch(self, loader: Any) -> None:
         """Go through the data once, or what is left of it."""
         self._call("on_epoch_begin", train_dataloader=loader)
@@ -270,6 +256,7 @@ class Trainer(Saver):
 
     def _take_step(self, window: list[Portion]) -> None:
         """Learn from the batches of one step."""
+        window = [portion._replace(inputs=self._adapt(portion.inputs)) for portion in window]
         items = [self.count_items(portion.inputs) if portion.rows else 0 for portion in window]
         total = self._sum(torch.tensor(sum(items), dtype=torch.float64)).item()
         losses = []
@@ -279,11 +266,14 @@ class Trainer(Saver):
                 with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model_wrapped):
                     losses.append(self.training_step(self.model_wrapped, portion.inputs, total if own else math.inf))
         nothing = torch.zeros((), device=self.accelerator.device)
-        self._own_losses.append(torch.stack(losses).sum() if losses else nothing)
+        loss = torch.stack(losses).sum() if losses else nothing
+        self._own_losses.append(loss)
         self._gradient_norm = None
         if self.args.max_grad_norm:
             parameters = self.model_wrapped.parameters()
             self._gradient_norm = self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+        norm = None if self.args.fp16 else self._gradient_norm  # which its scaler expects to be infinite now and then
+        self._watch.check(loss, norm, step=self.state.global_step + 1, add_up=self._sum)
         self._call("on_pre_optimizer_step")
         self._stepper.step()
         self._call("on_optimizer_step")
@@ -303,10 +293,15 @@ class Trainer(Saver):
             num_items_in_batch: what `count_items` gives for all batches of the step, in all processes together. The
                 gradient of the step is so that of one large batch, also where batches have different numbers of tokens.
         """
-        share = 1.0 if num_items_in_batch is None else self.count_items(inputs) / num_items_in_batch
-        loss = self.compute_loss(model, self._to_device(inputs)) * share
+        items = self.count_items(inputs)
+        total = num_items_in_batch or items
+        share = items / total if total else 1.0
+        self._scalars = {}
+        loss = self.compute_loss(model, self._to_device(self._with_items(inputs, total)))
+        loss = loss if self._divides else loss * share
         self.accelerator.backward(loss * self._world)  # processes take the mean of their gradients
-        return loss.detach()
+        self._own_scalars.append({name: value * share for name, value in self._scalars.items()})
+        return loss.detach() if share else torch.zeros_like(loss)  # a mean over nothing is NaN
 
     def _end_step(self, window: list[Portion], is_last: bool) -> None:
         """Log, evaluate and save, where it is time to."""
@@ -390,7 +385,9 @@ class Trainer(Saver):
     def _log_step(self) -> None:
         self._reduce_losses()
         losses, self._position.losses = self._position.losses, []
-        logs = {"loss": math.fsum(losses) / len(losses), "learning_rate": self._rate}
+        scalars, self._position.scalars = self._position.scalars, {}
+        logs = {name: total / len(losses) for name, total in scalars.items()}
+        logs |= {"loss": math.fsum(losses) / len(losses), "learning_rate": self._rate}
         if self._gradient_norm is not None:
             norm = self._gradient_norm
             logs["grad_norm"] = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
@@ -403,3 +400,10 @@ class Trainer(Saver):
             self._position.losses += losses
             self._position.loss_sum += math.fsum(losses)
             self._own_losses = []
+            sums: Sums = {}
+            for step in self._own_scalars:
+                for name, value in step.items():
+                    sums[name] = (sums.get(name, (0.0,))[0] + float(value), 1.0)
+            for name, (total, _) in self._sum_named(sums).items():
+                self._position.scalars[name] = self._position.scalars.get(name, 0.0) + total
+            self._own_scalars = []
