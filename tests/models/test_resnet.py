@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rounding import STEPS, STEPS_OF_GRADIENTS, assert_near
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.utils import parameters_to_vector
@@ -135,16 +136,8 @@ def test_equals_the_peer(exchange, case, whose):
         found = compute(exchange / whose / case, inputs[name], inputs[f"labels.{case}"])
         assert {f"{name}.{key}" for key in found} == {key for key in expected if key.startswith(f"{name}.")}
         for key, value in found.items():
-            assert_near(key, value, expected[f"{name}.{key}"], where=f"{case}, {name}")
-
-
-def assert_near(key, found, expected, *, where):
-    """Allow 1e-6 in losses, 1e-5 in outputs, 1e-4 in gradients, of the largest value where that is above one."""
-    assert found.shape == expected.shape and found.dtype == expected.dtype, f"{where}: {key}"
-    limit = 1e-4 if ".grad." in key else 1e-6 if key.endswith("loss") else 1e-5
-    limit = 1e-9 if found.dtype is torch.float64 else limit
-    apart = ((found - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
-    assert apart <= limit, f"{where}: {key} is {apart:.2e} away, {limit:.0e} is allowed"
+            steps = STEPS_OF_GRADIENTS if ".grad." in key or value.dtype is torch.float64 else STEPS
+            assert_near(value, expected[f"{name}.{key}"], f"{case}, {name}: {key}", steps=steps)
 
 
 def test_reads_the_peers_configuration(exchange):
@@ -243,11 +236,6 @@ def many():
     return make_inputs()["many"]
 
 
-def assert_same(found, expected):
-    """Allow rounding only: 1e-5 of the largest value."""
-    torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
-
-
 @pytest.fixture
 def folded(monkeypatch):
     """The convolutions that are computed with normalised weights."""
@@ -282,9 +270,9 @@ def test_folding_and_rearranging_change_nothing_but_rounding(folded):
     model, images = model_of(ResNetModel), many()
     with torch.no_grad():
         expected = plain(model, images)
-        assert_same(model(images).last_hidden_state, expected)
+        assert_near(model(images).last_hidden_state, expected)
     assert len(folded) > 10
-    assert_same(model(images).last_hidden_state, expected)
+    assert_near(model(images).last_hidden_state, expected)
 
 
 def test_folding_follows_every_change_of_weights(folded):
@@ -294,7 +282,7 @@ def test_folding_follows_every_change_of_weights(folded):
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():
                 tensor.data = tensor.data * 0.9
-        assert_same(model(images).last_hidden_state, plain(model, images))
+        assert_near(model(images).last_hidden_state, plain(model, images))
     assert folded
 
 
@@ -322,11 +310,11 @@ def test_nothing_is_folded_where_a_module_was_replaced_or_wrapped(folded):
         expected = plain(model, images)
         for layer in [module for module in model.modules() if isinstance(module, modeling.ConvLayer)]:
             layer.normalization.forward = layer.normalization.forward
-        assert_same(model(images).last_hidden_state, expected)
+        assert_near(model(images).last_hidden_state, expected)
         model = model_of(ResNetModel)
         for layer in [module for module in model.modules() if isinstance(module, modeling.ConvLayer)]:
             torch.nn.utils.parametrizations.weight_norm(layer.convolution)
-        assert_same(model(images).last_hidden_state, expected)
+        assert_near(model(images).last_hidden_state, expected)
     assert not folded
 
 
@@ -338,7 +326,7 @@ def test_statistics_of_a_batch_are_never_folded(folded):
         plain(before, images)
     assert not folded
     for name, buffer in model.named_buffers():
-        assert_same(buffer, before.get_buffer(name))
+        assert_near(buffer, before.get_buffer(name))
 
 
 @pytest.mark.parametrize("grad", [True, False], ids=["with gradients", "without"])
@@ -369,7 +357,7 @@ def test_weights_and_gradients_stay_as_they_are(tmp_path):
 def test_respects_weights_that_the_caller_put_channels_last(tmp_path):
     model, images = model_of().to(memory_format=torch.channels_last), many()
     with torch.no_grad():
-        assert_same(model(images).logits, model_of()(images).logits)
+        assert_near(model(images).logits, model_of()(images).logits)
     model.save_pretrained(tmp_path)
     model_of().save_pretrained(tmp_path / "plain")
     assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "plain" / "model.safetensors").read_bytes()
@@ -381,7 +369,7 @@ def test_one_program_serves_every_number_of_images():
     with torch.no_grad():
         for count in (1, 8):
             found = program.module()(many()[:count]).logits
-            assert_same(found, model(many()[:count]).logits)
+            assert_near(found, model(many()[:count]).logits)
 
 
 def test_lower_precision_runs_on_many_images(folded):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rounding import STEPS_OF_GRADIENTS, assert_near
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -157,18 +158,11 @@ def test_equals_the_peer(exchange, name, whose, kind):
         outputs = {key: value for key, value in outputs.items() if not key.startswith("attentions.")}
     assert outputs.keys() == expected.keys()
     for key, value in outputs.items():
-        assert_near(key, value, expected[key], 1e-6 if key == "loss" else 1e-5)
+        assert_near(value, expected[key], key)
     wanted = load_file(exchange / "gradients" / f"{whose}-{name}-{kind}" / "model.safetensors")
     assert gradients.keys() == wanted.keys()
-    scale = min(1.0, max(value.abs().max().item() for value in wanted.values()))
     for key, value in gradients.items():
-        assert_near(f"the gradient of {key}", value, wanted[key], 1e-4 * scale)
-
-
-def assert_near(what, found, expected, limit):
-    assert found.shape == expected.shape, what
-    apart = (found - expected).abs().max().item()
-    assert apart <= limit, f"{what} is {apart:.2e} away, {limit:.0e} is allowed"
+        assert_near(value, wanted[key], key, among=wanted.values(), steps=STEPS_OF_GRADIENTS, least=0.0)
 
 
 def test_configurations_go_both_ways(exchange):
@@ -276,7 +270,7 @@ def test_positions_are_stretched_from_a_grid_of_any_shape():
     pixels = torch.randn(2, 3, 20, 16)
     with torch.no_grad():
         found = model(pixels, interpolate_pos_encoding=True).last_hidden_state
-        torch.testing.assert_close(found, taught(pixels).last_hidden_state, atol=1e-5, rtol=0)
+        assert_near(found, taught(pixels).last_hidden_state)
 
 
 def test_what_fills_no_whole_patch_is_not_looked_at():
@@ -367,7 +361,7 @@ def test_outputs_come_as_asked():
     rich = model(pixels, **SHOWN)
     assert list(rich) == ["last_hidden_state", "pooler_output", "hidden_states", "attentions"]
     assert len(rich.hidden_states) == 4 and [w.shape for w in rich.attentions] == [(3, 4, 10, 10)] * 3
-    torch.testing.assert_close(rich.last_hidden_state, model(pixels).last_hidden_state, atol=1e-5, rtol=0)
+    assert_near(rich.last_hidden_state, model(pixels).last_hidden_state)
     torch.testing.assert_close(model.layernorm(rich.hidden_states[-1]), rich.last_hidden_state)
     values = model(pixels, output_hidden_states=True, return_dict=False)
     assert [type(value) for value in values] == [torch.Tensor, torch.Tensor, tuple]
@@ -393,7 +387,7 @@ def test_reading_one_token_spares_work_and_changes_nothing(kind, training):
         (output.last_hidden_state[:, 0].sin().sum() + output.pooler_output.sum()).backward()
         found.append([output.last_hidden_state[:, :1], output.pooler_output, *(p.grad for p in model.parameters())])
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        assert_near(one, other, steps=STEPS_OF_GRADIENTS)
 
 
 def test_eager_and_fused_attention_agree():
@@ -402,7 +396,7 @@ def test_eager_and_fused_attention_agree():
             model_of(CASES["base"], attn_implementation=kind).train(training)(images()).last_hidden_state
             for kind in ("eager", "sdpa")
         ]
-        torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+        assert_near(*found)
 
 
 def test_labels_that_do_not_fit_are_an_error_that_says_what_would():
@@ -426,7 +420,7 @@ def test_pruned_heads_are_as_if_nobody_listened_to_them(tmp_path):
     assert again.vit.encoder.layer[2].attention.attention.query.weight.shape == (16, 32)
     with torch.no_grad():
         for options in ({}, SHOWN):
-            torch.testing.assert_close(pruned(pixels, **options)[0], model(pixels, **options)[0], atol=1e-5, rtol=0)
+            assert_near(pruned(pixels, **options)[0], model(pixels, **options)[0])
         assert torch.equal(again(pixels).logits, pruned(pixels).logits)
 
 

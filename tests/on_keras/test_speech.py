@@ -337,6 +337,23 @@ def test_half_precision_stays_near(reference):
     assert float(output.loss) == pytest.approx(reference[1]["ctc stable/right/plain/loss"], rel=0.05)
 
 
+def test_a_backend_that_convolves_wrongly_in_half_precision_is_not_asked_to(reference, monkeypatch):
+    """As TensorFlow does on some processors; the convolutions of the sounds, of positions, and of the adapter."""
+    convolve = ops.conv
+
+    def wrong(x, *args, **options):
+        y = convolve(x, *args, **options)
+        return y if keras.backend.standardize_dtype(x.dtype) == "float32" else -y
+
+    monkeypatch.setattr(ops, "conv", wrong)
+    for case in ("ctc stable", "base adapter"):
+        output = load(case, reference[0], dtype="bfloat16")(**call_inputs(case, "right", INPUTS))
+        key = next(iter({"logits", "last_hidden_state"} & set(output)))
+        expected = reference[1][f"{case}/right/plain/{key}"]
+        found = np.asarray(output[key], np.float32)
+        assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of TensorFlow, by numpy 2
 def test_keras_saves_and_reads_it_itself(tmp_path):
     model = TFWav2Vec2ForCTC(tiny(**STABLE, adapter_attn_dim=5))

@@ -24,17 +24,37 @@ def linear(config: Wav2Vec2Config, outputs: int) -> Dense:
     return Dense(outputs, kernel_initializer=RandomNormal(stddev=config.initializer_range))
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int, *, use_bias: bool = True) -> Conv1D:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int, *, use_bias: bool = True) -> "Convolution":
     """Make a convolution over time as the model initialises them."""
     bound = (inputs * kernel) ** -0.5
-    return Conv1D(
+    return Convolution(
         outputs,
         kernel,
         stride,
         use_bias=use_bias,
+        data_format="channels_last",
         kernel_initializer=VarianceScaling(2.0, "fan_in", "untruncated_normal"),
         bias_initializer=RandomUniform(-bound, bound),
     )
+
+
+class Convolution(Conv1D):
+    """A convolution over time that computes half precision on a CPU as `convolve` does."""
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve; Keras adds the bias and the activation."""
+        return convolve(inputs, kernel, self.strides[0])
+
+
+def convolve(x: Any, kernel: Any, stride: int = 1) -> Any:
+    """Convolve `(batch, samples, channels)`; on a CPU half precision is computed in float32.
+
+    What TensorFlow calls there is wrong for few channels in bfloat16 on processors with AMX.
+    """
+    kind = keras.backend.standardize_dtype(x.dtype)
+    if kind in ("bfloat16", "float16") and keras.distribution.list_devices()[0].startswith("cpu"):
+        x, kernel = ops.cast(x, "float32"), ops.cast(kernel, "float32")
+    return ops.cast(ops.conv(x, kernel, stride, data_format="channels_last"), kind)
 
 
 # Hearing ---------------------------------------------------------------------------------------------------------
@@ -126,7 +146,7 @@ class NormedConv(Layer):
         padded = ops.pad(x, ((0, 0), self.padding, (0, 0)))
         kernels = ops.split(self.parametrizations["weight"](x), self.groups, axis=-1)
         parts = zip(ops.split(padded, self.groups, axis=-1), kernels, strict=True)
-        return ops.concatenate([ops.conv(part, kernel) for part, kernel in parts], axis=-1) + self.bias
+        return ops.concatenate([convolve(part, kernel) for part, kernel in parts], axis=-1) + self.bias
 
 
 class PositionalConvolution(Layer):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, cross_entropy, ctc_loss, normalize, one_hot, relu
+from torch.nn.functional import cross_entropy, ctc_loss, normalize, one_hot, relu
 
 from maquette import (
     CausalLMOutput,
@@ -27,7 +27,7 @@ from maquette.modeling.losses import compute_classification_loss, compute_token_
 from maquette.modeling.packing import Layout, is_traced, lay_out
 
 from .configuration import Wav2Vec2Config
-from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv
+from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv, convolve
 from .frames import (
     check_clips,
     check_hidden,
@@ -367,7 +367,7 @@ class TDNNLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.kernel.weight.unflatten(1, (self.size, -1)).transpose(1, 2)  # (out, in, size)
-        return relu(conv1d(x, weight, self.kernel.bias, dilation=self.dilation))  # (batch, out, fewer frames)
+        return relu(convolve(x, weight, self.kernel.bias, dilation=self.dilation))  # (batch, out, fewer frames)
 
 
 def pool_statistics(x: Tensor, mask: Tensor) -> Tensor:
