@@ -351,7 +351,7 @@ def test_resuming_with_another_model_or_optimizer_is_an_error(saved: Path) -> No
     with pytest.raises(CheckpointError, match=r"do not fit Other:\n  - more.weight: not in the file\n  - more.bias"):
         Trainer(Other(), args, train_dataset=Noisy(24)).train(resume_from_checkpoint=True)
     model = Net(dropout=0.1)
-    optimizers = torch.optim.SGD(model.inner.parameters(), lr=0.1), None
+    optimizers = torch.optim.AdamW(model.inner.parameters(), lr=0.01, weight_decay=0.0), None
     with pytest.raises(CheckpointError, match=r"other parameters, or other groups"):
         Trainer(model, args, train_dataset=Noisy(24), optimizers=optimizers).train(resume_from_checkpoint=True)
 
@@ -564,4 +564,5 @@ def test_a_run_that_a_callback_ended_goes_on_where_more_is_asked_for(
     assert resume(max_steps=4) == 2
     assert caplog.messages == ["Nothing is left to do after step 2: raise num_train_epochs or max_steps."]
     assert resume(max_steps=6) == 6
-    assert len(caplog.messages) == 1
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("After step 2 the learning rate is 3.3")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from maquette.modeling.outputs import ModelOutput, watch_outputs
 # floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
 LATE_BUFFERS = "maquette_late_buffers"
 BUFFER_TYPES = "maquette_buffer_types"
+WRAPPED = re.compile(r"^((_orig_mod|module)\.)+")
 
 
 class ModelMeta(type):
@@ -189,7 +191,8 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     # Saving ----------------------------------------------------------------------------------------------------
 
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
-        tensors = _distinct(self._checked_state(self.state_dict() if state_dict is None else state_dict))
+        own = self.state_dict()
+        tensors = _distinct(self._checked_state(own if state_dict is None else _unwrapped(state_dict, own)))
         metadata = {"format": "pt"}
         buffers = {name for name, _ in self.named_buffers()}
         if late := sorted((tensors.keys() & buffers) - self.__dict__.get("_constructed_names", buffers)):
@@ -386,6 +389,12 @@ def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable
     for tensor in left:
         if kind and tensor is not None and not _is_lazy(tensor) and tensor.is_floating_point():
             tensor.data = tensor.data.to(kind)
+
+
+def _unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Take off the prefix that `torch.compile`, DataParallel and its kin put before the names of a model's weights."""
+    found = {WRAPPED.sub("", name): value for name, value in state.items()}
+    return found if found.keys() <= own.keys() and not state.keys() <= own.keys() else state
 
 
 def _distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

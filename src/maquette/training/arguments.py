@@ -64,6 +64,8 @@ class TrainingArguments:
         label_names: the columns that hold labels; unless given, found in the signature of `forward`, or `labels`.
         report_to: trackers of accelerate, such as `["tensorboard", "wandb"]`.
         disable_tqdm: no progress bar.
+        on_change: what resuming with another learning rate, schedule, or setting of the optimizer does: "error" names
+            both values, "new" takes the new ones from there on.
 
     Raises:
         ConfigurationError: listing every argument that is wrong; `UnknownFieldError` for names that do not exist.
@@ -101,6 +103,7 @@ class TrainingArguments:
     label_names: list[str] | None = None
     report_to: list[str] = []  # noqa: RUF012 - a field's default: everyone gets their own
     disable_tqdm: bool = False
+    on_change: Literal["error", "new"] = "error"
 
     _fields: ClassVar[dict[str, Field]]
 

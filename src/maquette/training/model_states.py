@@ -4,6 +4,7 @@ A model that torch's `fully_shard` divided among processes is gathered to be sav
 many saved, and the other way round.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
@@ -29,6 +31,8 @@ from maquette.hub.sources import open_source
 from maquette.modeling.torch import PreTrainedModel
 from maquette.storage.json_values import refuse, to_plain
 from maquette.storage.transaction import Transaction
+
+logger = logging.getLogger(__name__)
 
 GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -39,6 +43,38 @@ def is_sharded(model: nn.Module) -> bool:
         if isinstance(module, FSDPModule):
             module.reshard()
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def unwrap(model: nn.Module) -> Any:
+    """Give the model inside what `torch.compile`, `DataParallel` or `DistributedDataParallel` put around it.
+
+    What was compiled stays so; distributing is what the trainer does itself.
+    """
+    compiled: Any = None
+    while True:
+        if type(model).__name__ == "OptimizedModule":  # naming torch's class would import its compiler
+            compiled, model = model, model._modules["_orig_mod"]  # type: ignore[assignment]
+        elif isinstance(model, nn.DataParallel | DistributedDataParallel):
+            logger.warning("Trainer distributes a model itself: %s around it is left out.", type(model).__name__)
+            model = model.module
+        else:
+            break
+    if compiled is not None:
+        model._compiled_call_impl = compiled.dynamo_ctx(model._call_impl)  # as `Module.compile` does
+    return model
+
+
+def keep_forward(model: nn.Module) -> Callable[[], None]:
+    """Give what takes back all that accelerate puts on a model itself, such as automatic mixed precision."""
+    own = model.__dict__.get("forward")
+
+    def restore() -> None:
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            model.__dict__.pop(name, None)
+        if own is not None:
+            model.__dict__["forward"] = own
+
+    return restore
 
 
 # Weights ---------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from maquette.training.evaluation import (
 )
 from maquette.training.interface import ITEMS, Interface
 from maquette.training.label_shift import leave_out_padding, shifts_labels
+from maquette.training.model_states import unwrap
 from maquette.training.preflight import Intake, MissingLossError, evaluating, explain_missing_loss
 from maquette.training.random_states import Stream, seed_everything, seeded
 from maquette.training.state import TrainerControl, TrainerState
@@ -62,6 +63,7 @@ class Predictor:
             seed_everything(args.seed)
             model = model_init()
         assert model is not None
+        model = unwrap(model)
         self.model: Any = model
         self.model_wrapped: Any = model
         self.eval_dataset = eval_dataset

@@ -1,8 +1,9 @@
 """`Saver`: what a run saves of itself, and how it is taken up again."""
 
 import dataclasses
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from maquette.training.checkpoints import STATE, Snapshot, remove_old, write_che
 from maquette.training.model_states import as_declared, gather_optimizer, gather_weights, load_optimizer, write_model
 from maquette.training.prediction import Predictor
 from maquette.training.random_states import gather_states, restore_states
+from maquette.training.settings import OF_THE_BEST, NewSettings, check_changes
 from maquette.training.state import Position
+
+logger = logging.getLogger(__name__)
 
 DOCUMENTS = ("training_args.json", "optimizer.json", "scheduler.json", "scaler.json", "random_states.json", STATE)
 OPTIMIZER = "optimizer.safetensors"
@@ -26,6 +30,8 @@ class Saver(Predictor):
 
     optimizer: Any
     lr_scheduler: Any
+    _given: tuple[Any, Any]
+    _settings: dict[str, Any]
     _batches: int | None
     _position: Position
     _run_name: str
@@ -63,6 +69,7 @@ class Saver(Predictor):
             scaler = self.accelerator.scaler
             state, callbacks = self.state.to_dict(), self.callbacks.state_dict()
             run = {"state": state, "callbacks": callbacks, "data": self._describe_data()}
+            run["settings"] = self._settings
             run["position"] = dataclasses.asdict(self._position)
             scaling = scaler.state_dict() if scaler else {}
             schedule, processes = self.lr_scheduler.state_dict(), {"processes": states}
@@ -96,19 +103,43 @@ class Saver(Predictor):
                 f"{str(folder)!r} cannot be resumed, for the data would not go on where it stopped: "
                 f"{'; '.join(changed)}. Train with what it was saved with, or begin anew from its weights."
             )
-        ends = self.state.max_steps, self.state.num_train_epochs
+        ends, ended = (self.state.max_steps, self.state.num_train_epochs), run["state"]["max_steps"]
+        was = run.get("settings", self._settings)
+        changes = check_changes(was, self._settings, on_change=self.args.on_change, label=repr(str(folder)))
         self.state.load(run["state"])
-        self.state.is_stopped &= ends[0] <= self.state.max_steps  # more was asked for than what a callback ended
+        self.state.is_stopped &= ends[0] <= ended  # more was asked for than what a callback ended
         self.state.max_steps, self.state.num_train_epochs = ends
+        if any(name in was and was[name] != self._settings.get(name) for name in OF_THE_BEST):
+            self.state.best_metric = self.state.best_model_checkpoint = None
+            run["callbacks"] = {n: said for n, said in run["callbacks"].items() if not n.startswith("EarlyStopping")}
         if best := self.state.best_model_checkpoint:
             self.state.best_model_checkpoint = str(folder.parent / Path(best).name)
         self._position = Position(**run["position"])
         self.callbacks.load_state_dict(run["callbacks"])
-        load_optimizer(self.model, self.optimizer, documents["optimizer.json"], snapshot.tensors[OPTIMIZER])
-        self.lr_scheduler.load_state_dict(as_declared(documents["scheduler.json"], self.lr_scheduler.state_dict()))
+        self._resume_optimizer(snapshot, was, takes_new=bool(changes) or (ended != ends[0] and not self._given[1]))
         if self.accelerator.scaler and documents["scaler.json"]:
             self.accelerator.scaler.load_state_dict(documents["scaler.json"])
         return documents["random_states.json"]["processes"]
+
+    def _resume_optimizer(self, snapshot: Snapshot, was: Mapping[str, Any], *, takes_new: bool) -> None:
+        """Put in the state of a checkpoint's optimizer; its settings too, unless they are to be the new ones."""
+        schedule = snapshot.documents["scheduler.json"]
+        done = schedule.get("last_epoch", self.state.global_step)
+        new = NewSettings(self.optimizer, self.lr_scheduler, steps=done) if takes_new else None
+        load_optimizer(self.model, self.optimizer, snapshot.documents["optimizer.json"], snapshot.tensors[OPTIMIZER])
+        rate = self.optimizer.param_groups[0]["lr"]
+        if new is None:
+            self.lr_scheduler.load_state_dict(as_declared(schedule, self.lr_scheduler.state_dict()))
+            return
+        new.put_into(self.optimizer, was, self._settings)
+        if (rate_now := self.optimizer.param_groups[0]["lr"]) != rate:
+            logger.warning(
+                "After step %d the learning rate is %s, where the checkpoint's was %s: settings, or the number of "
+                "steps, are not those it was saved with.",
+                self.state.global_step,
+                rate_now,
+                rate,
+            )
 
     def _restore_random_states(self, states: list[Any]) -> None:
         """Bring back this process's random states; a process that is new keeps the one it began with."""

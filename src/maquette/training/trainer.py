@@ -30,6 +30,7 @@ from maquette.training.loss_watch import LossWatch
 from maquette.training.model_states import (
     check_weights,
     is_sharded,
+    keep_forward,
     load_weights,
 )
 from maquette.training.optimization import make_optimizer, make_schedule
@@ -37,6 +38,7 @@ from maquette.training.prediction import Sums, as_portion
 from maquette.training.progress import ProgressCallback
 from maquette.training.random_states import derive_seed, seed_everything
 from maquette.training.report.callback import ReportCallback
+from maquette.training.settings import describe_settings
 from maquette.training.state import Clock, Position, TrainerControl, TrainerState, as_line
 from maquette.training.trial import Trial
 
@@ -115,6 +117,8 @@ class Trainer(Trial):
         self._given = optimizers
         self.optimizer: Any = optimizers[0]
         self.lr_scheduler: Any = optimizers[1]
+        self._settings = {}
+        self._restore_forward: Callable[[], None] = lambda: None
         self._log_file: Path | None = None
         self._call("on_init_end")
 
@@ -167,6 +171,7 @@ class Trainer(Trial):
         try:
             return self._run_steps(resume_from_checkpoint)
         finally:
+            self._release()
             self.callbacks.close()
 
     def _run_steps(self, resume_from_checkpoint: bool | str | os.PathLike[str] | None) -> TrainOutput:
@@ -224,6 +229,7 @@ class Trainer(Trial):
             self.model.gradient_checkpointing_enable()
         if self.args.save_strategy != "no":
             check_weights(self.model)
+        self._restore_forward = keep_forward(self.model)
         divided = is_sharded(self.model)  # by the caller, with fully_shard: then there is nothing to wrap
         if folder:
             load_weights(self.model, folder)
@@ -231,6 +237,9 @@ class Trainer(Trial):
         optimizer, schedule = self._given
         self.optimizer = optimizer or self.create_optimizer()
         self.lr_scheduler = schedule or self.create_scheduler(self.state.max_steps, self.optimizer)
+        if schedule is None or not self._settings:  # a schedule that was given may have run already
+            own = schedule is None
+            self._settings = describe_settings(self.args, self.optimizer, self.lr_scheduler, is_own_schedule=own)
         if divided:
             self._stepper: Any = self.accelerator.prepare_optimizer(self.optimizer)
         else:
@@ -346,7 +355,7 @@ class Trainer(Trial):
             self.control.should_save = True
 
     def _finish(self) -> TrainOutput:
-        """Put the best weights in, if that was asked for, and leave the model as it was before it was prepared."""
+        """Put the best weights in, if that was asked for, and say how it went."""
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             load_weights(self.model, open_checkpoint(Path(), self.state.best_model_checkpoint))
         steps, clock, seconds = self.state.global_step, self._clock, self._clock.seconds
@@ -356,11 +365,14 @@ class Trainer(Trial):
         self._call("on_train_end")
         for tracker in self.accelerator.trackers:
             tracker.finish()
+        return TrainOutput(steps, metrics["train_loss"], metrics)
+
+    def _release(self) -> None:
+        """Leave the model as it was before it was prepared, however the run ended."""
+        self._restore_forward()
         if not is_sharded(self.model):
-            self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
             self.model_wrapped = self.model
         self.accelerator.free_memory()
-        return TrainOutput(steps, metrics["train_loss"], metrics)
 
     # The log ---------------------------------------------------------------------------------------------------
 
