@@ -22,10 +22,8 @@ from maquette.registry import (
 from maquette.remote_code.loading import load_remote_class
 from maquette.storage.json_files import read_json
 
-# What the registry knows the two kinds of tokenizers by; and class names that say no more than that there is a
-# tokenizer.json (the peer's current and former ones).
+# What the registry knows the two kinds of tokenizers by.
 SLOW, FAST = "AutoTokenizer", "AutoTokenizer, fast"
-GENERIC_TOKENIZERS = {"", "PreTrainedTokenizer", "TokenizersBackend", "PythonBackend"}
 # Where the class stands, if the file of its own does not say it: image processors of vision models were called feature
 # extractors once, and a folder without a processor's name may have only one part.
 OTHERWISE = {
@@ -60,7 +58,7 @@ def find_tokenizer_classes(
         if name in kinds or (not name and card.model_type == model_type and kinds):
             slow, fast = (card.load(reference) if reference else None for reference in card.tokenizer)
             return slow, fast
-    if source.find("tokenizer.json") and name in GENERIC_TOKENIZERS:
+    if source.find("tokenizer.json"):  # whatever class the folder was saved from, this file is the whole tokenizer
         from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 
         return None, PreTrainedTokenizerFast

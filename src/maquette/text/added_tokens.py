@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import AddedToken
 
@@ -73,6 +74,9 @@ class AddedTokens:
         self.normalize = normalize
         self.split_special = False
         self._finders: tuple[Finder | None, Finder | None] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_finders": None}
 
     def put(self, token: AddedToken, index: int) -> None:
         """Add a token, or replace the flags of one that is there."""

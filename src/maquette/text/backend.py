@@ -3,13 +3,13 @@
 import copy
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 
-from maquette.errors import FileFormatError, InputError, MaquetteError, UnknownFieldError, did_you_mean
+from maquette.errors import FileFormatError, InputError, MaquetteError, SaveError, UnknownFieldError, did_you_mean
 from maquette.text.special_tokens import FLAGS
 
 Result = TypeVar("Result")
@@ -22,6 +22,9 @@ TRAINERS = {
     "Unigram": "UnigramTrainer",
 }
 EXTRA_OPTIONS = {"UnigramTrainer": {"shrinking_factor", "unk_token", "max_piece_length", "n_sub_iterations"}}
+PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+FIRST_MARK = 0x100000  # characters for private use, the last of Unicode; a text that has them is decoded without marks
+BROKEN = "\ufffd"
 LARGEST_ID = 2**31 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -29,22 +32,101 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def replace_surrogates(text: Any) -> Any:
     """Put U+FFFD for halves of surrogate pairs, which are no characters; in a text, or in a list or tuple of texts."""
     if isinstance(text, str):
-        return _SURROGATES.sub("\ufffd", text)
+        return _SURROGATES.sub(BROKEN, text)
     return None if text is None else type(text)(replace_surrogates(part) for part in text)
 
 
-def ask(question: Callable[[], Result], error: Callable[[str], Exception]) -> Result:
+def ask(question: Callable[[], Result], error: Callable[[str], Exception] = InputError) -> Result:
     """Ask the Rust library something; what it raises, panics included, becomes an error of ours."""
     try:
         return question()
     except MaquetteError:
         raise
-    except Exception as problem:
-        raise error(str(problem)) from problem
     except BaseException as problem:
-        if type(problem).__name__ != "PanicException":
+        if not is_refusal(problem):
             raise
-        raise error(str(problem)) from problem
+        raise error(_explain(problem)) from None
+
+
+def is_refusal(problem: BaseException) -> bool:
+    """Tell whether something raised is an error or a panic of the Rust library, which is no `Exception`."""
+    return isinstance(problem, Exception) or type(problem).__name__ == "PanicException"
+
+
+def _explain(problem: BaseException) -> str:
+    if "Regex search error" in str(problem):
+        return (
+            f"A pattern of its normalizer, pre_tokenizer or decoder gave up on the text ({problem}). Patterns with a "
+            "repetition inside of another, such as (x+x+)+y, take forever: write it without, or pass shorter texts"
+        )
+    return (
+        f"the Rust library met what it does not foresee: {problem}"
+        if not isinstance(problem, Exception)
+        else str(problem)
+    )
+
+
+def copy_backend(backend: Tokenizer) -> Tokenizer:
+    """Copy a tokenizer; one with parts written in Python, which the library cannot copy, is made anew of its parts."""
+    try:
+        return copy.deepcopy(backend)
+    except Exception:
+        fresh = Tokenizer(backend.model)
+    for part in PARTS:
+        setattr(fresh, part, getattr(backend, part))
+    for index, token in sorted(backend.get_added_tokens_decoder().items()):
+        (fresh.add_special_tokens if token.special else fresh.add_tokens)([token])
+        if fresh.token_to_id(token.content) != index:
+            raise InputError(
+                f"A tokenizer with parts written in Python is made anew of its parts, and the added token "
+                f"{token.content!r} gets the id {fresh.token_to_id(token.content)} instead of {index}. Add its tokens "
+                "without gaps between their ids."
+            )
+    if backend.truncation:
+        fresh.enable_truncation(**backend.truncation)
+    if backend.padding:
+        fresh.enable_padding(**backend.padding)
+    return fresh
+
+
+def write_backend(backend: Tokenizer, *, pretty: bool = False) -> str:
+    """Give the text of a `tokenizer.json`, without the truncation that a call set.
+
+    Raises:
+        SaveError: it has parts that are written in Python.
+    """
+    padding = backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        return ask(
+            lambda: backend.to_str(pretty=pretty),
+            lambda why: SaveError(
+                f"This tokenizer cannot be saved or pickled: {why}. What is written in Python has no place in a "
+                "tokenizer.json: take it out (tokenizer.backend_tokenizer.pre_tokenizer = …), and set it after loading."
+            ),
+        )
+    finally:
+        if padding:
+            backend.enable_padding(**padding)
+
+
+def decode_tokens(decoder: Any, tokens: Sequence[str], added: Collection[str]) -> str:
+    """Give the text of tokens, in which those in `added` stand as they are written.
+
+    The decoder would take their letters for its own code of bytes or spaces, so it gets marks in their place.
+    """
+
+    def decode(tokens: Sequence[str]) -> str:
+        return str(ask(lambda: decoder.decode(list(tokens))))
+
+    mangled = [token for token in dict.fromkeys(tokens) if token in added and decode([token]) != token]
+    if mangled:
+        marks = {token: chr(FIRST_MARK + place) for place, token in enumerate(mangled)}
+        text = decode([marks.get(token, token) for token in tokens])
+        if all(text.count(mark) == tokens.count(token) for token, mark in marks.items()):
+            return text.translate({ord(mark): token for token, mark in marks.items()})
+    return decode(tokens)
 
 
 def read_backend(text: str, place: str) -> Tokenizer:
@@ -171,7 +253,10 @@ def make_template(tokenizer: Any) -> TemplateProcessing:
                 parts.append(f"{token}:{kind or 0}")
                 ids |= {token: getattr(tokenizer, f"{name}_id")} if name[0] != "$" else {}
         forms.append(parts)
-    return TemplateProcessing(single=forms[0], pair=forms[1], special_tokens=list(ids.items()))
+    return ask(
+        lambda: TemplateProcessing(single=forms[0], pair=forms[1], special_tokens=list(ids.items())),
+        lambda why: InputError(f"The special tokens {list(ids)} make no template of the Rust library: {why}."),
+    )
 
 
 def train_backend(

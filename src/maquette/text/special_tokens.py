@@ -1,7 +1,7 @@
 """The tokens with a task of their own: their attributes, their ids, and what they are called in files."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
@@ -9,18 +9,20 @@ from maquette.errors import InputError, UnknownNameError, did_you_mean
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDITIONAL = "additional_special_tokens"
+# What further special tokens come by: a list of them, or a mapping that names them.
+FURTHER = (ADDITIONAL, "extra_special_tokens", "model_specific_special_tokens")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def as_added_token(token: Any, *, special: bool) -> AddedToken:
-    """Give a token with its flags; a plain text is special and not normalised, or neither.
+def as_added_token(token: Any, *, special: bool, known: Mapping[str, AddedToken] | None = None) -> AddedToken:
+    """Give a token with its flags; a plain text has those of the known token, else it is normalised or special.
 
     Raises:
         InputError: it is neither a text nor an AddedToken, or empty.
     """
     if isinstance(token, str):
-        added = AddedToken(token, special=special, normalized=not special)
-    elif isinstance(token, AddedToken):
+        token = (known or {}).get(token) or AddedToken(token, special=special, normalized=not special)
+    if isinstance(token, AddedToken):
         added = AddedToken(token.content, **{**flags(token), "special": special or token.special})
     else:
         raise InputError(f"{token!r} ({type(token).__name__}) cannot be a token; give a str or an AddedToken.")
@@ -39,6 +41,25 @@ def same(one: AddedToken, other: AddedToken) -> bool:
     return one.content == other.content and flags(one) == flags(other)
 
 
+def part_special(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Part special tokens into those with a name and the further ones, whichever of the keys for these they come by.
+
+    Raises:
+        InputError: what should be a list of tokens is one text.
+    """
+    named = {name: value for name, value in given.items() if name not in FURTHER}
+    more: list[Any] = []
+    for key in FURTHER:
+        value = given.get(key) or ()
+        if isinstance(value, str | AddedToken):
+            raise InputError(f"{key}={str(value)!r}: give a list of tokens, or a mapping of names to tokens.")
+        if isinstance(value, Mapping):
+            named |= value
+        else:
+            more += value
+    return named, more
+
+
 class SpecialToken:
     """An attribute such as `cls_token`: the token's text, or None where the tokenizer has none."""
 
@@ -48,8 +69,7 @@ class SpecialToken:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        token = instance._special.get(self.name)
-        return None if token is None else token.content
+        return instance._special.get(self.name)
 
     def __set__(self, instance: Any, token: str | AddedToken | None) -> None:
         instance._set_special(self.name, token)
@@ -65,7 +85,7 @@ class SpecialTokenId:
         if instance is None:
             return self
         token = instance._special.get(self.name)
-        return None if token is None else instance.convert_tokens_to_ids(token.content)
+        return None if token is None else instance.convert_tokens_to_ids(token)
 
     def __set__(self, instance: Any, index: int | None) -> None:
         instance._set_special(self.name, None if index is None else instance.convert_ids_to_tokens(index))
@@ -75,11 +95,12 @@ class SpecialTokens:
     """What a tokenizer knows of its special tokens; the base of every tokenizer.
 
     Setting an attribute takes a token that the vocabulary has, `tokenizer.pad_token = tokenizer.eos_token`; a new token
-    is added with `add_special_tokens({"pad_token": "[PAD]"})`.
+    is added with `add_special_tokens({"pad_token": "[PAD]"})`. Further tokens with a name of their own, as in
+    `extra_special_tokens={"image_token": "<image>"}`, have attributes too: `tokenizer.image_token`, `.image_token_id`.
     """
 
-    _special: dict[str, AddedToken]
-    _additional: list[AddedToken]
+    _special: dict[str, str]  # texts only: a token's flags are in `added_tokens_decoder`, and nowhere else
+    _additional: list[str]
 
     bos_token, bos_token_id = SpecialToken(), SpecialTokenId()
     eos_token, eos_token_id = SpecialToken(), SpecialTokenId()
@@ -88,6 +109,25 @@ class SpecialTokens:
     pad_token, pad_token_id = SpecialToken(), SpecialTokenId()
     cls_token, cls_token_id = SpecialToken(), SpecialTokenId()
     mask_token, mask_token_id = SpecialToken(), SpecialTokenId()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Find the further special tokens that have a name."""
+            if hasattr(type(self), name):  # a property that failed: with its own error, please
+                return object.__getattribute__(self, name)
+            special = self.__dict__.get("_special", {})
+            if name in special:
+                return special[name]
+            if name.endswith("_id") and (named := name.removesuffix("_id")) in special:
+                return self.convert_tokens_to_ids(special[named])
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        named = name.removesuffix("_id")
+        if named not in self.__dict__.get("_special", ()) or hasattr(type(self), named):
+            return object.__setattr__(self, name, value)
+        self._set_special(named, value if named == name or value is None else self.convert_ids_to_tokens(value))
 
     # What each kind of tokenizer supplies
 
@@ -104,6 +144,11 @@ class SpecialTokens:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    @property
+    def added_tokens_decoder(self) -> dict[int, AddedToken]:
+        """The added tokens by id."""
+        raise NotImplementedError
+
     def _put_tokens(self, tokens: list[AddedToken]) -> None:
         """Take tokens in, those that are there already with their new flags."""
         raise NotImplementedError
@@ -116,7 +161,7 @@ class SpecialTokens:
     @property
     def additional_special_tokens(self) -> list[str]:
         """The special tokens that have no attribute of their own."""
-        return [token.content for token in self._additional]
+        return list(self._additional)
 
     @additional_special_tokens.setter
     def additional_special_tokens(self, tokens: Iterable[str | AddedToken]) -> None:
@@ -133,14 +178,13 @@ class SpecialTokens:
     @property
     def special_tokens_map(self) -> dict[str, Any]:
         """The special tokens by attribute; those that are not set are left out."""
-        found: dict[str, Any] = {name: token.content for name, token in self._special.items()}
-        return found | ({ADDITIONAL: self.additional_special_tokens} if self._additional else {})
+        return self._special | ({ADDITIONAL: self.additional_special_tokens} if self._additional else {})
 
     @property
     def all_special_tokens(self) -> list[str]:
         """Every special token once, those with attributes first."""
         named = (self._special[name] for name in sorted(self._special, key=_order))
-        return list(dict.fromkeys(token.content for token in (*named, *self._additional)))
+        return list(dict.fromkeys((*named, *self._additional)))
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -154,18 +198,23 @@ class SpecialTokens:
 
         Args:
             new_tokens: a text, an `AddedToken` with flags, or a list of them. A token that is there already takes the
-                flags given now, and one with an attribute stays special. Resize the model's embeddings to
-                `len(tokenizer)` afterwards.
+                flags of an `AddedToken` and keeps its own where a text names it; one with an attribute stays special.
+                Resize the model's embeddings to `len(tokenizer)` afterwards.
             special_tokens: whether decoding may skip them.
         """
         items = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
-        special = {*self.all_special_tokens}
-        tokens = [as_added_token(token, special=special_tokens or str(token) in special) for token in items]
+        special, known = {*self.all_special_tokens}, self._known_tokens(items)
+        tokens = [as_added_token(t, special=special_tokens or str(t) in special, known=known) for t in items]
         before = len(self)
         self._put_tokens(tokens)
-        self._additional += [token for token in tokens if token.special and token.content not in special]
+        self._additional += [token.content for token in tokens if token.special and token.content not in special]
         self._specials_changed()
         return len(self) - before
+
+    def _known_tokens(self, given: Iterable[Any]) -> dict[str, AddedToken]:
+        """Give the flags that plain texts stand for: those of the added tokens, and of tokens given beside them."""
+        known = {token.content: token for token in self.added_tokens_decoder.values()}
+        return known | {token.content: token for token in given if isinstance(token, AddedToken)}
 
     def add_special_tokens(
         self, special_tokens_dict: Mapping[str, Any], replace_additional_special_tokens: bool = True
@@ -173,27 +222,38 @@ class SpecialTokens:
         """Set special tokens by attribute, adding those that are new; gives how many the vocabulary did not have.
 
         Args:
-            special_tokens_dict: `{"cls_token": "[CLS]", "additional_special_tokens": ["<a>", "<b>"]}`.
+            special_tokens_dict: `{"cls_token": "[CLS]", "additional_special_tokens": ["<a>", "<b>"]}`. Tokens with a
+                name of your own: `{"extra_special_tokens": {"image_token": "<image>"}}`.
             replace_additional_special_tokens: whether the list given takes the place of the one there is.
 
         Raises:
             UnknownNameError: there is no special token of that name; the message has the nearest.
         """
-        given = {ADDITIONAL if name == "extra_special_tokens" else name: v for name, v in special_tokens_dict.items()}
-        names = {*SPECIAL_TOKENS, *self._own_special_names(), ADDITIONAL}
-        for name in given:
+        names = {*SPECIAL_TOKENS, *self._own_special_names(), *self._special, *FURTHER}
+        for name in special_tokens_dict:
             if name not in names:
-                raise UnknownNameError(f"There is no special token {name!r}.{did_you_mean(name, names)}")
-        more = [as_added_token(token, special=True) for token in given.pop(ADDITIONAL, None) or ()]
-        named = {name: as_added_token(token, special=True) for name, token in given.items()}
+                raise UnknownNameError(
+                    f"There is no special token {name!r}.{did_you_mean(name, names)} One with a name of your own: "
+                    f"{{'extra_special_tokens': {{{name!r}: …}}}}."
+                )
         before = len(self)
-        self._put_tokens([*named.values(), *more])
-        self._special.update(named)
+        named, more = part_special(special_tokens_dict)
+        more = self._put_special(named, more)
         if more:
             kept = [] if replace_additional_special_tokens else self._additional
-            self._additional = list({token.content: token for token in (*kept, *more)}.values())
-        self._specials_changed()
+            self._additional = list(dict.fromkeys((*kept, *more)))
         return len(self) - before
+
+    def _put_special(self, named: Mapping[str, Any], more: Iterable[Any]) -> list[str]:
+        """Take special tokens in, those with a name as attributes; gives the texts of the others."""
+        given = [*named.values(), *more]
+        known = self._known_tokens(given)
+        tokens = [as_added_token(token, special=True, known=known) for token in given]
+        self._put_tokens(tokens)
+        texts = [token.content for token in tokens]
+        self._special.update(zip(named, texts, strict=False))
+        self._specials_changed()
+        return texts[len(named) :]
 
     @classmethod
     def _own_special_names(cls) -> set[str]:
@@ -204,13 +264,12 @@ class SpecialTokens:
         if token is None:
             self._special.pop(name, None)
             return self._specials_changed()
-        token = as_added_token(token, special=True)
-        vocabulary = self.get_vocab()
-        if token.content not in vocabulary:
+        content = as_added_token(token, special=True).content
+        if content not in self.get_vocab():
             raise UnknownNameError(
-                f"{name} = {token.content!r}: the vocabulary has no such token."
-                f"{did_you_mean(token.content, self.all_special_tokens)} To add it: "
-                f"add_special_tokens({{{name!r}: {token.content!r}}})."
+                f"{name} = {content!r}: the vocabulary has no such token."
+                f"{did_you_mean(content, self.all_special_tokens)} To add it: "
+                f"add_special_tokens({{{name!r}: {content!r}}})."
             )
         self.add_special_tokens({name: token})
 

@@ -1,37 +1,47 @@
 """Where the special tokens of a row go, for one text and for a pair."""
 
 from itertools import chain
+from typing import Any
 
 Ids = list[int]
 Part = tuple[str | int, int]  # "$A", "$B" or a special token's id; and its token type
 
 
+class Scratch(dict[str, Any]):
+    """What calls left behind: a pickle or copy has an empty one, so that a tokenizer's hash is that of its settings."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Scratch, ()
+
+
 class Templates:
     """Puts special tokens around the ids of texts; the rows of every tokenizer are laid out by this."""
+
+    _scratch: Scratch
 
     def _read_template(self, *, pair: bool) -> list[Part]:
         """Give the parts of a row, from what the tokenizer is made of."""
         raise NotImplementedError
 
     def _template(self, pair: bool) -> list[Part]:
-        templates: dict[bool, list[Part]] = self.__dict__.setdefault("_templates", {})
-        if pair not in templates:
-            templates[pair] = self._read_template(pair=pair)
-        return templates[pair]
+        key = "pair template" if pair else "template"
+        if key not in self._scratch:
+            self._scratch[key] = self._read_template(pair=pair)
+        template: list[Part] = self._scratch[key]
+        return template
 
     def _around(self) -> tuple[Ids, Ids]:
         """Give the special tokens before and after a single text."""
-        around: tuple[Ids, Ids] | None = self.__dict__.get("_ends")
+        around: tuple[Ids, Ids] | None = self._scratch.get("around")
         if around is None:
             parts = [part for part, _ in self._template(False)]
             place = parts.index("$A")
             around = [int(part) for part in parts[:place]], [int(part) for part in parts[place + 1 :]]
-            self.__dict__["_ends"] = around
+            self._scratch["around"] = around
         return around
 
     def _specials_changed(self) -> None:
-        self.__dict__.pop("_templates", None)
-        self.__dict__.pop("_ends", None)
+        self._scratch.clear()
 
     def _skipped_ids(self) -> set[int]:
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from maquette.batch.padding import PADDINGS, SIDES, TRUNCATIONS, check_choice
 from maquette.batch.tensors import check_framework
@@ -28,25 +28,43 @@ class Texts:
     words: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Options:
-    """What else the caller said, every choice checked and every default filled in."""
+    """What else the caller said, by its name in the call; `settle` checks it and fills in the tokenizer's own."""
 
-    add_special_tokens: bool
-    padding: str
-    truncation: str
-    max_length: int | None
-    stride: int
-    multiple: int | None
-    padding_side: str
-    truncation_side: str
-    tensors: str | None
-    types: bool
-    mask: bool
-    overflow: bool
-    special_mask: bool
-    offsets: bool
-    length: bool
+    add_special_tokens: bool = True
+    padding: Any = False  # settled, a text
+    truncation: Any = None  # settled, a text
+    max_length: int | None = None
+    stride: int = 0
+    pad_to_multiple_of: int | None = None
+    padding_side: str | None = None
+    return_tensors: str | None = None
+    return_token_type_ids: bool | None = None
+    return_attention_mask: bool | None = None
+    return_overflowing_tokens: bool = False
+    return_special_tokens_mask: bool = False
+    return_offsets_mapping: bool = False
+    return_length: bool = False
+    truncation_side: str = "right"
+
+    def settle(self, tokenizer: Any) -> Self:
+        """Check every choice, and fill in the tokenizer's own where there was none.
+
+        Raises:
+            InputError, UnknownNameError: with the option and what it would have to be.
+        """
+        self.padding = read_padding(self.padding)
+        self.truncation = read_truncation(self.truncation, max_length=self.max_length, padding=self.padding)
+        self.padding_side = check_choice("padding_side", self.padding_side or tokenizer.padding_side, SIDES)
+        self.truncation_side = tokenizer.truncation_side
+        if self.return_token_type_ids is None:
+            self.return_token_type_ids = "token_type_ids" in tokenizer.model_input_names
+        if self.return_attention_mask is None:
+            self.return_attention_mask = "attention_mask" in tokenizer.model_input_names
+        check_lengths(self, tokenizer.model_max_length)
+        self.return_tensors = None if self.return_tensors is None else check_framework(self.return_tensors)
+        return self
 
 
 def read_texts(text: Any, pair: Any, *, words: bool) -> Texts:
@@ -142,7 +160,7 @@ def read_truncation(truncation: Any, *, max_length: int | None, padding: str) ->
     return "do_not_truncate" if truncation is False else check_choice("truncation", truncation, TRUNCATIONS)
 
 
-def check_lengths(options: Options, model_max_length: int) -> Options:
+def check_lengths(options: Options, model_max_length: int) -> None:
     """Fill in the model's length where none was given, and refuse numbers that do not go together.
 
     Raises:
@@ -151,7 +169,7 @@ def check_lengths(options: Options, model_max_length: int) -> Options:
     for name, value, least in (
         ("max_length", options.max_length, 0),
         ("stride", options.stride, 0),
-        ("pad_to_multiple_of", options.multiple, 1),
+        ("pad_to_multiple_of", options.pad_to_multiple_of, 1),
     ):
         if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__") or value < least):
             raise InputError(f"{name}={value!r}: must be a whole number, {least} or more.")
@@ -162,11 +180,8 @@ def check_lengths(options: Options, model_max_length: int) -> Options:
             options.truncation = "do_not_truncate"
     if options.padding == "max_length" and options.max_length is None:
         raise InputError("padding='max_length' needs max_length: this tokenizer has no model_max_length of its own.")
-    if options.multiple and options.max_length and options.padding != "do_not_pad":
-        _check_multiple(options.max_length, options.multiple, options.truncation)
-    options.padding_side = check_choice("padding_side", options.padding_side, SIDES)
-    options.tensors = None if options.tensors is None else check_framework(options.tensors)
-    return options
+    if options.pad_to_multiple_of and options.max_length and options.padding != "do_not_pad":
+        _check_multiple(options.max_length, options.pad_to_multiple_of, options.truncation)
 
 
 def _check_multiple(max_length: int, multiple: int, truncation: str) -> None:
@@ -192,7 +207,7 @@ def check_budget(options: Options, specials: int, *, pair: bool) -> int | None:
             "pass add_special_tokens=False."
         )
     room = budget // 2 if pair and options.truncation == "longest_first" else budget
-    if options.overflow and options.stride >= room:
+    if options.return_overflowing_tokens and options.stride >= room:
         raise InputError(
             f"stride={options.stride} must be less than the {room} tokens of a text that "
             f"max_length={options.max_length} leaves in a row, or windows would not move on."

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from maquette.batch.padding import TRUNCATIONS, check_choice, truncate, windows
-from maquette.errors import FileFormatError, InputError
+from maquette.errors import FileFormatError, InputError, MaquetteError
 from maquette.text.added_tokens import AddedTokens
 from maquette.text.encoding import BatchEncoding
 from maquette.text.special_tokens import same
@@ -45,7 +45,6 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
     def __init__(self, **kwargs: Any) -> None:
         self._added = AddedTokens(self._normalizer())
         super().__init__(**kwargs)
-        self._added.split_special = self.split_special_tokens
 
     # What a tokenizer of your own supplies
 
@@ -145,7 +144,15 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
 
     def _encode_texts(self, texts: list[str]) -> list[Ids]:
         """Give the ids of each text, without special tokens around: what kinds of tokenizers differ in."""
-        return [self._encode_text(text) for text in texts]
+        ids: list[Ids] = []
+        for text in texts:
+            try:
+                ids.append(self._encode_text(text))
+            except Exception as problem:
+                if not isinstance(problem, MaquetteError):
+                    problem.add_note(f"{type(self).__name__} was turning this text into ids: {text!r:.80}")
+                raise
+        return ids
 
     def _encode_text(self, text: str) -> Ids:
         ids: Ids = []
@@ -162,10 +169,11 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
         return index
 
     def _encode(self, texts: Texts, options: Options) -> Encoded:
-        if options.offsets:
+        if options.return_offsets_mapping:
             raise InputError(
                 "return_offsets_mapping needs a fast tokenizer: use the class of the same name that ends in Fast."
             )
+        self._added.split_special = self.split_special_tokens
         firsts = self._encode_rows(texts.firsts, texts.words)
         seconds = None if texts.seconds is None else self._encode_rows(texts.seconds, texts.words)
         return self._assemble(firsts, seconds, options)
@@ -190,13 +198,13 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
             samples, pairs = [row for row, _ in cut], [part for _, part in cut]
         kept = list(pairs)
         encoded = Encoded([self.build_inputs_with_special_tokens(*pair) if special else _plain(*pair) for pair in kept])
-        if options.types:
+        if options.return_token_type_ids:
             make = self.create_token_type_ids_from_sequences if special else _plain_types
             encoded.types = [make(*pair) for pair in kept]
-        if options.special_mask:
+        if options.return_special_tokens_mask:
             masks = (self.get_special_tokens_mask(*pair) if special else [0] * len(_plain(*pair)) for pair in kept)
             encoded.special = list(masks)
-        if options.overflow:
+        if options.return_overflowing_tokens:
             encoded.samples = list(range(len(kept))) if samples is None else samples
         return encoded
 
@@ -215,8 +223,9 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
             options: those of the call, and `prepend_batch_axis`.
         """
         prepend = options.pop("prepend_batch_axis", False)
+        options.pop("verbose", None)
         self._refuse_unknown(options.keys() - {*CALL_OPTIONS}, "the call")
-        checked = self._options(**options)
+        checked = Options(**options).settle(self)
         encoded = self._assemble([ids], None if pair_ids is None else [pair_ids], checked)
         return self._finish(encoded, checked, batched=prepend)
 
@@ -264,7 +273,7 @@ def _shorten(
     except InputError as error:
         raise InputError(f"Row {row}: {error}") from error
     side = options.truncation_side
-    if not options.overflow:
+    if not options.return_overflowing_tokens:
         yield _keep(first, kept[0], side), None if second is None else _keep(second, kept[1] or 0, side)
         return
     ones = _windows(first, kept[0], options, row)

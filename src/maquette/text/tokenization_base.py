@@ -3,42 +3,29 @@
 A kind adds one method, `_encode`, which turns texts into rows, and says what its vocabulary is.
 """
 
-import contextlib
-import gc
 import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
 from maquette.batch.padding import SIDES, as_columns, attention_mask, check_choice, pad, padded_length, plain_rows
 from maquette.batch.tensors import check_framework, framework_of, to_tensor
-from maquette.errors import InputError, UnknownFieldError, did_you_mean
+from maquette.errors import InputError, MaquetteError, UnknownFieldError, did_you_mean
 from maquette.text.encoding import BatchEncoding
-from maquette.text.special_tokens import ADDITIONAL, SPECIAL_TOKENS, as_added_token
-from maquette.text.text_input import Options, Texts, check_lengths, read_padding, read_texts, read_truncation
-from maquette.text.tokenizer_files import SETTINGS, TokenizerFiles
+from maquette.text.special_tokens import FURTHER, SPECIAL_TOKENS, part_special
+from maquette.text.templates import Scratch
+from maquette.text.text_input import Options, Texts, read_texts
+from maquette.text.tokenizer_files import NOT_ARGUMENTS, SETTINGS, TokenizerFiles
 from maquette.text.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-MANY_ROWS = 256  # a batch of so many rows makes enough lists for the garbage collector to cost a tenth of the time
+NO_VOCABULARY = (AttributeError, LookupError, TypeError)  # what get_vocab() may end in before there is one
 UNLIMITED = int(1e30)  # the model_max_length that says there is none, as the peer writes it
-
-
-@contextlib.contextmanager
-def _collecting_later(rows: int) -> Iterator[None]:
-    """Keep Python from looking for garbage while the lists of a large batch are made, which it would do constantly."""
-    pausing = rows >= MANY_ROWS and gc.isenabled()
-    if pausing:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if pausing:
-            gc.enable()
 
 
 @dataclass(slots=True)
@@ -60,7 +47,11 @@ class Encoded:
 
 
 class TokenizerMeta(type):
-    """Keeps what a tokenizer was made with, whoever wrote its constructor, so that it can be saved."""
+    """Keeps what a tokenizer was made with, whoever wrote its constructor, so that it can be saved.
+
+    Special tokens that met no vocabulary yet, since the constructor makes it after `super().__init__`, are taken in at
+    its end.
+    """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         tokenizer: Any = cls.__new__(cls)  # type: ignore[call-overload]
@@ -69,10 +60,21 @@ class TokenizerMeta(type):
         for parameter in inspect.signature(cls.__init__).parameters.values():  # type: ignore[misc]
             if parameter.kind is parameter.VAR_KEYWORD:
                 given |= given.pop(parameter.name, {})
-        tokenizer.__dict__.update(_given=given, _extra={}, _special={}, _additional=[])
+        saved = {name: value for name, value in given.items() if name not in NOT_ARGUMENTS}
+        tokenizer.__dict__.update(_given=saved, _extra={}, _special={}, _additional=[], _scratch=Scratch())
         tokenizer.__init__(*args, **kwargs)
         if "name_or_path" not in tokenizer.__dict__:
             raise TypeError(f"{cls.__name__}.__init__ must call super().__init__(**kwargs).")
+        if late := tokenizer.__dict__.pop("_late", None):
+            try:
+                tokenizer._take_tokens(*late)
+            except MaquetteError:
+                raise
+            except NO_VOCABULARY as problem:
+                raise InputError(
+                    f"{cls.__name__}: its special tokens could not be looked up, {type(problem).__name__}: {problem}. "
+                    "get_vocab() and vocab_size must work when its __init__ is through."
+                ) from problem
         return tokenizer
 
 
@@ -97,13 +99,17 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
 
     def __init__(self, **kwargs: Any) -> None:
         settings = {name: kwargs.pop(name, default) for name, default in SETTINGS.items()}
-        specials = {name: kwargs.pop(name) for name in list(kwargs) if name in SPECIAL_TOKENS}
-        named = {
-            n: kwargs.pop(n) for n in list(kwargs) if n.endswith("_token") and isinstance(kwargs[n], str | AddedToken)
-        }
+        special = {name: kwargs.pop(name) for name in list(kwargs) if _is_special(name, kwargs[name])}
         self._refuse_unknown({name for name in kwargs if name not in self._own_arguments()}, "the constructor")
         self._settle(settings)
-        self._take_tokens(settings, specials | named)
+        named, more = part_special(special | {name: settings[name] for name in FURTHER})
+        tokens = settings["added_tokens_decoder"] or {}, {n: t for n, t in named.items() if t is not None}, more
+        try:
+            self._take_tokens(*tokens)
+        except MaquetteError:
+            raise
+        except NO_VOCABULARY:
+            self._late = tokens
 
     def _settle(self, settings: Mapping[str, Any]) -> None:
         """Set the plain settings, those that were not given from the class."""
@@ -120,20 +126,12 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
         self.split_special_tokens = bool(settings["split_special_tokens"])
         self.name_or_path = str(settings["name_or_path"])
 
-    def _take_tokens(self, settings: Mapping[str, Any], specials: Mapping[str, Any]) -> None:
+    def _take_tokens(self, decoder: Mapping[Any, AddedToken], named: Mapping[str, Any], more: Sequence[Any]) -> None:
         """Take in the tokens a file brings with their ids, then the special ones that the vocabulary may not have."""
-        decoder = settings["added_tokens_decoder"] or {}
+        self._special.update({name: str(token) for name, token in named.items()})
+        self._additional = list(map(str, more))
         self._put_added({int(index): token for index, token in decoder.items()})
-        more = settings["extra_special_tokens"] if settings[ADDITIONAL] is None else settings[ADDITIONAL]
-        if isinstance(more, Mapping):
-            specials, more = {**specials, **more}, None
-        known = {token.content: token for token in decoder.values()}
-        given = {name: token for name, token in specials.items() if token is not None}
-        tokens = {name: as_added_token(known.get(str(token), token), special=True) for name, token in given.items()}
-        self._additional = [as_added_token(known.get(str(token), token), special=True) for token in more or ()]
-        self._special.update(tokens)
-        self._put_tokens([*tokens.values(), *self._additional])
-        self._specials_changed()
+        self._put_special(named, more)
 
     @classmethod
     def _own_arguments(cls) -> set[str]:
@@ -152,6 +150,10 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
                 for name in sorted(names)
             ]
             raise UnknownFieldError("\n".join(lines))
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = {n for c in type(self).__mro__ for n, value in vars(c).items() if isinstance(value, cached_property)}
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     # What each kind supplies
 
@@ -212,7 +214,7 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
         """
         if unknown:
             self._refuse_unknown(set(unknown), "the call")
-        options = self._options(
+        options = Options(
             add_special_tokens=add_special_tokens,
             padding=padding,
             truncation=truncation,
@@ -227,53 +229,12 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
             return_special_tokens_mask=return_special_tokens_mask,
             return_offsets_mapping=return_offsets_mapping,
             return_length=return_length,
-        )
+        ).settle(self)
         texts = read_texts(text, text_pair, words=is_split_into_words)
-        with _collecting_later(len(texts.firsts)):
-            encoded = self._encode(texts, options)
-            if verbose and options.truncation == "do_not_truncate":
-                self._warn_of_length(encoded.ids)
-            return self._finish(encoded, options, batched=texts.batched)
-
-    def _options(
-        self,
-        *,
-        add_special_tokens: bool = True,
-        padding: bool | str = False,
-        truncation: bool | str | None = None,
-        max_length: int | None = None,
-        stride: int = 0,
-        pad_to_multiple_of: int | None = None,
-        padding_side: str | None = None,
-        return_tensors: str | None = None,
-        return_token_type_ids: bool | None = None,
-        return_attention_mask: bool | None = None,
-        return_overflowing_tokens: bool = False,
-        return_special_tokens_mask: bool = False,
-        return_offsets_mapping: bool = False,
-        return_length: bool = False,
-    ) -> Options:
-        """Check the options of a call, and fill in the tokenizer's own."""
-        pads = read_padding(padding)
-        names = self.model_input_names
-        options = Options(
-            add_special_tokens,
-            pads,
-            read_truncation(truncation, max_length=max_length, padding=pads),
-            max_length,
-            stride,
-            pad_to_multiple_of,
-            padding_side or self.padding_side,
-            self.truncation_side,
-            return_tensors,
-            "token_type_ids" in names if return_token_type_ids is None else return_token_type_ids,
-            "attention_mask" in names if return_attention_mask is None else return_attention_mask,
-            return_overflowing_tokens,
-            return_special_tokens_mask,
-            return_offsets_mapping,
-            return_length,
-        )
-        return check_lengths(options, self.model_max_length)
+        encoded = self._encode(texts, options)
+        if verbose and options.truncation == "do_not_truncate":
+            self._warn_of_length(encoded.ids)
+        return self._finish(encoded, options, batched=texts.batched)
 
     def encode(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
         """Give the ids of one text, or pair of texts; the options are those of the call."""
@@ -290,19 +251,21 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
     def _finish(self, encoded: Encoded, options: Options, *, batched: bool) -> BatchEncoding:
         """Pad the rows and put them together as the caller asked."""
         lengths = list(map(len, encoded.ids))
-        width = padded_length(lengths, options.padding, max_length=options.max_length, multiple=options.multiple)
+        width = padded_length(
+            lengths, options.padding, max_length=options.max_length, multiple=options.pad_to_multiple_of
+        )
         fills = self._fills() if width is not None else {}
-        form: Any = {"width": width, "side": options.padding_side, "arrays": options.tensors is not None}
+        form: Any = {"width": width, "side": options.padding_side, "arrays": options.return_tensors is not None}
         data = pad(_present(input_ids=encoded.ids, token_type_ids=encoded.types), fills, **form)
-        if options.mask:
+        if options.return_attention_mask:
             data["attention_mask"] = attention_mask(lengths, **form)
-        sizes = [max(width or 0, length) for length in lengths] if options.length else None
+        sizes = [max(width or 0, length) for length in lengths] if options.return_length else None
         later = _present(special_tokens_mask=encoded.special, offset_mapping=encoded.offsets, length=sizes)
-        if later or options.overflow:
+        if later or options.return_overflowing_tokens:
             data |= pad(later | _present(overflow_to_sample_mapping=encoded.samples), fills, **form)
-        if options.tensors not in (None, "np"):
-            data = {name: to_tensor(array, str(options.tensors)) for name, array in data.items()}
-        elif options.tensors is None and not batched and not options.overflow:
+        if options.return_tensors not in (None, "np"):
+            data = {name: to_tensor(array, str(options.return_tensors)) for name, array in data.items()}
+        elif options.return_tensors is None and not batched and not options.return_overflowing_tokens:
             data = {name: rows[0] for name, rows in data.items()}
         return BatchEncoding(data, encoded.encodings, padded=self._encoding_padding(width, options.padding_side))
 
@@ -319,7 +282,7 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
             "token_type_ids": self.pad_token_type_id,
         }
 
-    def _encoding_padding(self, width: int | None, side: str) -> dict[str, Any] | None:
+    def _encoding_padding(self, width: int | None, side: str | None) -> dict[str, Any] | None:
         if not width:
             return None
         return {
@@ -332,8 +295,8 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
 
     def _warn_of_length(self, rows: list[list[int]]) -> None:
         longest = max(map(len, rows), default=0)
-        if longest > self.model_max_length and not self.__dict__.get("_warned"):
-            self._warned = True
+        if longest > self.model_max_length and not self._scratch.get("warned"):
+            self._scratch["warned"] = True
             logger.warning(
                 "A row has %d tokens, and the model takes %d; pass truncation=True to cut it.",
                 longest,
@@ -392,7 +355,8 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
     def _padding_width(
         self, lengths: list[int], padding: bool | str, max_length: int | None, multiple: int | None
     ) -> int | None:
-        options = self._options(padding=padding, truncation=False, max_length=max_length, pad_to_multiple_of=multiple)
+        options = Options(padding=padding, truncation=False, max_length=max_length, pad_to_multiple_of=multiple)
+        options.settle(self)
         return padded_length(lengths, options.padding, max_length=options.max_length, multiple=multiple)
 
     def __repr__(self) -> str:
@@ -402,6 +366,10 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
             f"truncation_side={self.truncation_side!r}, special_tokens={self.special_tokens_map}, "
             f"added_tokens={len(self.added_tokens_decoder)})"
         )
+
+
+def _is_special(name: str, value: Any) -> bool:
+    return name in SPECIAL_TOKENS or (name.endswith("_token") and isinstance(value, str | AddedToken))
 
 
 def _present(**columns: Any) -> dict[str, Any]:

@@ -1,17 +1,26 @@
 """`PreTrainedTokenizerFast`: a tokenizer over the Rust library `tokenizers`; it knows where each token comes from."""
 
-import copy
 import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from maquette.errors import FileFormatError, InputError
 from maquette.storage.transaction import Transaction
-from maquette.text.backend import ask, read_backend, replace_surrogates, train_backend
+from maquette.text.backend import (
+    BROKEN,
+    ask,
+    copy_backend,
+    decode_tokens,
+    is_refusal,
+    read_backend,
+    replace_surrogates,
+    train_backend,
+    write_backend,
+)
 from maquette.text.encoding import LaterRows
 from maquette.text.special_tokens import ADDITIONAL, same
 from maquette.text.templates import Part
@@ -31,6 +40,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
     vocab_files_names: ClassVar[dict[str, str]] = {"tokenizer_file": TOKENIZER_FILE}
     slow_tokenizer_class: ClassVar[type | None] = None
+    reads_tokenizer_json = True
     is_fast = True
 
     def __init__(
@@ -38,15 +48,14 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     ) -> None:
         self._backend = self._make_backend(tokenizer_file, tokenizer_object)
         self._lock = threading.Lock()
-        self._contents: dict[int, str] = {}
-        super().__init__(**{**_padding_settings(self._backend), **kwargs})
-        self._backend.encode_special_tokens = self.split_special_tokens
+        self._note_added()
+        super().__init__(**{**_settings_in(self._backend), **kwargs})
         self._backend.no_padding()
         self._backend.no_truncation()
 
     def _make_backend(self, file: str | None, tokenizer: Tokenizer | None) -> Tokenizer:
         if tokenizer is not None:
-            return copy.deepcopy(tokenizer)
+            return copy_backend(tokenizer)
         if file is None:
             raise InputError(
                 f"{type(self).__name__} needs a tokenizer: pass tokenizer_file='tokenizer.json' or tokenizer_object=…, "
@@ -59,10 +68,13 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         return read_backend(text, str(file))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        state = {n: v for n, v in super().__getstate__().items() if n not in ("_lock", "_contents", "_beyond")}
+        with self._lock:
+            return state | {"_backend": write_backend(self._backend)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock(), _backend=Tokenizer.from_str(state["_backend"]))
+        self._note_added()
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
@@ -114,14 +126,20 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             old = None if index is None else there.get(index)
             if old is not None and same(old, token):
                 continue
-            normalizer = self._backend.normalizer
-            if token.normalized and normalizer and not normalizer.normalize_str(token.content).strip():
+            normalizer = self._backend.normalizer if token.normalized else None
+            if normalizer and not ask(partial(normalizer.normalize_str, token.content)).strip():
                 raise InputError(
                     f"The token {token.content!r} is empty once normalised, so no text has it. Pass "
                     "AddedToken(…, normalized=False)."
                 )
-            (self._backend.add_special_tokens if token.special else self._backend.add_tokens)([token])
+            ask(partial(self._backend.add_special_tokens if token.special else self._backend.add_tokens, [token]))
+        self._note_added()
+
+    def _note_added(self) -> None:
+        """Note the texts of the added tokens, and which of them the model's own vocabulary lacks."""
+        model = self._backend.model
         self._contents = {i: token.content for i, token in self._backend.get_added_tokens_decoder().items()}
+        self._beyond = {content for index, content in self._contents.items() if model.id_to_token(index) is None}
 
     def _put_added(self, tokens: dict[int, AddedToken]) -> None:
         for index, token in sorted(tokens.items()):
@@ -139,14 +157,25 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Give the text that tokens stand for."""
         decoder = self._backend.decoder
-        return " ".join(tokens) if decoder is None else str(ask(lambda: decoder.decode(list(tokens)), InputError))
+        if decoder is None:
+            return " ".join(tokens)
+
+        text = decode_tokens(decoder, tokens, self._beyond)
+        if BROKEN in text:  # a letter of the byte code that was added as a token of its own, perhaps
+            other = decode_tokens(decoder, tokens, {*self._contents.values()})
+            text = min(text, other, key=lambda one: one.count(BROKEN))
+        return text
+
+    def _tidies(self, given: bool | None) -> bool:
+        """Byte pairs keep the spaces of a text, so that a file's setting would take out true ones."""
+        return super()._tidies(given) and (given is not None or not isinstance(self._backend.model, models.BPE))
 
     # From text to rows
 
     def tokenize(self, text: str, pair: str | None = None, add_special_tokens: bool = False) -> list[str]:
         """Cut a text into tokens, without turning them into ids."""
         texts = Texts([text], None if pair is None else [pair], False, False)
-        options = self._options(add_special_tokens=add_special_tokens)
+        options = Options(add_special_tokens=add_special_tokens).settle(self)
         return [self._token_of(index) for index in self._encode(texts, options).ids[0]]
 
     def _encode(self, texts: Texts, options: Options) -> Encoded:
@@ -154,17 +183,17 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         count = self._backend.num_special_tokens_to_add(pair) if options.add_special_tokens else 0
         budget = check_budget(options, count, pair=pair)
         inputs = texts.firsts if texts.seconds is None else list(zip(texts.firsts, texts.seconds, strict=True))
-        if budget is not None and options.overflow and texts.seconds is not None:
+        if budget is not None and options.return_overflowing_tokens and texts.seconds is not None:
             self._check_overflow(texts, options, budget)
-        quick = len(inputs) > 1 and not options.offsets
+        quick = len(inputs) > 1 and not options.return_offsets_mapping
         samples, rows = self._find_rows(inputs, texts, options, budget, quick=quick)
         ids = [row.ids for row in rows]
         later = partial(self._find_again, ids, inputs, texts, options, budget)
         return Encoded(
             ids,
-            [row.type_ids for row in rows] if options.types else None,
-            [row.special_tokens_mask for row in rows] if options.special_mask else None,
-            [row.offsets for row in rows] if options.offsets else None,
+            [row.type_ids for row in rows] if options.return_token_type_ids else None,
+            [row.special_tokens_mask for row in rows] if options.return_special_tokens_mask else None,
+            [row.offsets for row in rows] if options.return_offsets_mapping else None,
             samples,
             LaterRows(later, len(rows)) if quick else rows,
         )
@@ -175,8 +204,9 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         """Give the rows, and each one's sample where a text can have several; `quick` leaves out where tokens lie."""
         with self._lock:
             self._set_truncation(options, budget)
+            self._backend.encode_special_tokens = self.split_special_tokens
             encodings = self._run(inputs, texts, options, quick=quick)
-        if not options.overflow:
+        if not options.return_overflowing_tokens:
             return None, encodings
         rows = [(index, row) for index, first in enumerate(encodings) for row in (first, *first.overflowing)]
         return [index for index, _ in rows], [row for _, row in rows]
@@ -200,7 +230,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             return
         wanted: dict[str, Any] = {
             "max_length": options.max_length,
-            "stride": options.stride if options.overflow else 0,
+            "stride": options.stride if options.return_overflowing_tokens else 0,
             "strategy": options.truncation,
             "direction": options.truncation_side,
         }
@@ -218,7 +248,9 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         try:
             batch = self._backend.encode_batch_fast if quick else self._backend.encode_batch
             return [encode(0)] if len(inputs) == 1 else list(batch(inputs, **form))
-        except Exception:
+        except BaseException as problem:
+            if not is_refusal(problem):
+                raise
             clean = list(map(replace_surrogates, inputs))
         if clean != inputs:
             return self._run(clean, texts, options, quick=quick)
@@ -234,7 +266,10 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         with self._lock:
             self._backend.no_truncation()
             sizes = [
-                [len(row.ids) for row in self._backend.encode_batch(list(map(replace_surrogates, rows)), **form)]
+                [
+                    len(row.ids)
+                    for row in ask(partial(self._backend.encode_batch, list(map(replace_surrogates, rows)), **form))
+                ]
                 for rows in (cut, other)
             ]
         for row, (size, beside) in enumerate(zip(*sizes, strict=True)):
@@ -244,7 +279,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     def _read_template(self, *, pair: bool) -> list[Part]:
         """Find out where the library puts special tokens, by having it lay out a row of one-token texts."""
         one = self._probe()
-        row = self._backend.post_process(one, self._probe() if pair else None, True)
+        row = ask(lambda: self._backend.post_process(one, self._probe() if pair else None, True))
         parts: list[Part] = []
         for index, kind, special, sequence in zip(
             row.ids, row.type_ids, row.special_tokens_mask, row.sequence_ids, strict=True
@@ -256,7 +291,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
     def _probe(self) -> Any:
         for text in ("a", "0", "x y", *list(self.get_vocab())[:100]):
-            if (encoding := self._backend.encode(text, add_special_tokens=False)).ids:
+            if (encoding := ask(partial(self._backend.encode, text, add_special_tokens=False))).ids:
                 return encoding
         raise InputError(f"{type(self).__name__} finds no token in any text.")
 
@@ -328,27 +363,23 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             lambda why: InputError(f"Training failed: {why}"),
         )
         settings: dict[str, Any] = {n: v for n, v in self._arguments().items() if n in self._known_arguments()}
-        settings |= {name: renamed.get(token.content, token) for name, token in self._special.items()}
-        more = [renamed.get(token.content, token) for token in self._additional] + list(new_special_tokens or ())
+        settings |= {name: renamed.get(token, token) for name, token in self._special.items()}
+        more = [renamed.get(token, token) for token in self._additional] + list(new_special_tokens or ())
         return type(self)(tokenizer_object=fresh, **settings | ({ADDITIONAL: more} if more else {}))
 
     # Files
 
     def _write_vocabulary(self, transaction: Transaction) -> None:
-        transaction.write(TOKENIZER_FILE, self._backend_for_file().to_str(pretty=True))
+        transaction.write(TOKENIZER_FILE, self._backend_text())
 
-    def _backend_for_file(self) -> Tokenizer:
-        """Give the library's tokenizer as it is saved, without what a call set."""
+    def _backend_text(self) -> str:
         with self._lock:
-            backend = copy.deepcopy(self._backend)
-        backend.no_truncation()
-        backend.no_padding()
-        return backend
+            return write_backend(self._backend, pretty=True)
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the `tokenizer.json` into a folder, and give its path."""
         path = Path(save_directory) / "-".join(filter(None, (filename_prefix, TOKENIZER_FILE)))
-        path.write_text(self._backend_for_file().to_str(pretty=True), encoding="utf-8")
+        path.write_text(self._backend_text(), encoding="utf-8")
         return (str(path),)
 
 
@@ -356,11 +387,12 @@ def _name_row(row: int, problem: str) -> InputError:
     return InputError(f"Row {row}: {problem}")
 
 
-def _padding_settings(backend: Tokenizer) -> dict[str, Any]:
-    """Take over the padding that a `tokenizer.json` was saved with, as this tokenizer's own."""
-    padding = backend.padding
-    if not padding:
-        return {}
-    known = backend.token_to_id(padding["pad_token"]) is not None
-    settings = {"padding_side": padding["direction"], "pad_token_type_id": padding["pad_type_id"]}
-    return settings | ({"pad_token": padding["pad_token"]} if known else {})
+def _settings_in(backend: Tokenizer) -> dict[str, Any]:
+    """Take over the truncation and padding that a `tokenizer.json` was saved with, as this tokenizer's own."""
+    cut, padding = backend.truncation, backend.padding
+    settings: dict[str, Any] = {"truncation_side": cut["direction"]} if cut else {}
+    if padding:
+        settings |= {"padding_side": padding["direction"], "pad_token_type_id": padding["pad_type_id"]}
+        if backend.token_to_id(padding["pad_token"]) is not None:
+            settings["pad_token"] = padding["pad_token"]
+    return settings

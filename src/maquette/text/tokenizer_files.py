@@ -23,7 +23,7 @@ from maquette.hub.sources import CONFIG_NAME, SOURCE_OPTIONS, Source, open_sourc
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.transaction import Transaction
-from maquette.text.special_tokens import ADDITIONAL, FLAGS, SPECIAL_TOKENS, flags
+from maquette.text.special_tokens import ADDITIONAL, FLAGS, FURTHER, SPECIAL_TOKENS, flags
 from maquette.version import __version__
 
 CONFIG_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
@@ -56,6 +56,7 @@ SETTINGS: dict[str, Any] = {
     "added_tokens_decoder": None,
     ADDITIONAL: None,
     "extra_special_tokens": None,
+    "model_specific_special_tokens": None,
 }
 
 
@@ -63,6 +64,7 @@ class TokenizerFiles(PretrainedMixin):
     """Saving and loading of tokenizers."""
 
     vocab_files_names: ClassVar[dict[str, str]] = {}
+    reads_tokenizer_json: ClassVar[bool] = False
     _default_auto_class: ClassVar[str] = "AutoTokenizer"
 
     # Loading
@@ -99,9 +101,11 @@ class TokenizerFiles(PretrainedMixin):
         single = source.config_name != CONFIG_NAME
         config = {} if single else _read(source, CONFIG_FILE)
         config = {name: value for name, value in config.items() if name not in cls.vocab_files_names}
-        saved = {name: _token(value, source) for name, value in config.items() if name not in NOT_ARGUMENTS}
+        saved = {
+            name: _read_argument(name, value, source) for name, value in config.items() if name not in NOT_ARGUMENTS
+        }
         if not single:
-            saved |= _legacy_tokens(source, saved)
+            saved |= _legacy_tokens(source, saved, whole=cls.reads_tokenizer_json)
         saved["added_tokens_decoder"] = _decoder(saved.get("added_tokens_decoder"), source)
         arguments = cls._adapt({**saved, **cls._read_files(source, files, saved)}, kwargs)
         known = cls._known_arguments()
@@ -203,9 +207,10 @@ class TokenizerFiles(PretrainedMixin):
         config = {name: value for name, value in self._kept.items() if name not in CODE}
         config |= {name: _plain(value, name) for name, value in self._arguments().items()}
         special = self.special_tokens_map  # type: ignore[attr-defined]
-        config |= {name: special[name] for name in special if name != ADDITIONAL}
-        if ADDITIONAL in special:
-            config[ADDITIONAL] = special[ADDITIONAL]
+        own = {*SPECIAL_TOKENS, *self._own_special_names(), ADDITIONAL}  # type: ignore[attr-defined]
+        config |= {name: token for name, token in special.items() if name in own}
+        if named := {name: token for name, token in special.items() if name not in own}:
+            config["extra_special_tokens"] = named
         decoder: dict[int, AddedToken] = self.added_tokens_decoder  # type: ignore[attr-defined]
         config["added_tokens_decoder"] = {
             str(index): {"content": token.content, **flags(token)} for index, token in decoder.items()
@@ -234,11 +239,19 @@ def _read(source: Source, name: str) -> dict[str, Any]:
     return {} if path is None else read_json(path, label=f"{source.label}/{name}")
 
 
-def _token(value: Any, source: Source) -> Any:
-    """Turn what a file writes for an AddedToken into one."""
-    if isinstance(value, dict) and value.get("__type") == "AddedToken":
-        return read_token(value, source.label)
-    return [_token(item, source) for item in value] if isinstance(value, list) else value
+def _read_argument(name: str, value: Any, source: Source) -> Any:
+    """Turn what a file writes for AddedTokens into them: tagged ones anywhere, and untagged ones of special tokens."""
+    special = name in FURTHER or name.endswith("_token")
+
+    def read(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(read, value))
+        if not isinstance(value, dict):
+            return value
+        is_token = value.get("__type") == "AddedToken" or (special and isinstance(value.get("content"), str))
+        return read_token(value, source.label) if is_token else {key: read(item) for key, item in value.items()}
+
+    return read(value)
 
 
 def read_token(value: Any, place: str) -> AddedToken:
@@ -270,17 +283,23 @@ def _decoder(value: Any, source: Source) -> dict[int, AddedToken]:
         raise error if isinstance(error, FileFormatError) else FileFormatError(f"{place}: {error}.") from error
 
 
-def _legacy_tokens(source: Source, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the tokens that folders before `added_tokens_decoder` keep in files of their own."""
+def _legacy_tokens(source: Source, saved: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
+    """Read the tokens that folders before `added_tokens_decoder` keep in files of their own.
+
+    Args:
+        source, saved: the folder, and what its `tokenizer_config.json` says.
+        whole: whether a `tokenizer.json` is read too, which knows the added tokens with their flags.
+    """
     if saved.get("added_tokens_decoder"):
         return {}
     special = _read(source, SPECIAL_FILE)
-    place = f"{source.label}/{SPECIAL_FILE}"
     found: dict[str, Any] = {}
     for name, value in special.items():
         if name in saved or value is None:
             continue
-        found[name] = [read_token(v, place) for v in value] if isinstance(value, list) else read_token(value, place)
+        found[name] = _read_argument(name, value, source)
+    if whole and source.find(TOKENIZER_FILE):
+        return found
     added = _read(source, ADDED_FILE)
     names = {str(t) if isinstance(t, str) else t.content for t in _flat({**saved, **found}.values())}
     decoder = {str(index): _legacy(content, content in names) for content, index in added.items()}

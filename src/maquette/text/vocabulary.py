@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken
 
 from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
@@ -36,11 +35,6 @@ class Vocabulary(Templates, SpecialTokens):
         """How many tokens there are, added ones not counted."""
         raise NotImplementedError
 
-    @property
-    def added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """The added tokens by id."""
-        raise NotImplementedError
-
     def _find_token(self, index: int) -> str | None:
         raise NotImplementedError
 
@@ -61,7 +55,7 @@ class Vocabulary(Templates, SpecialTokens):
         Args:
             skip_special_tokens: leave the special tokens out.
             clean_up_tokenization_spaces: take out the spaces before punctuation and inside contractions; the
-                tokenizer's own setting, unless given.
+                tokenizer's own setting, unless given. The setting has no effect on byte pairs, whose spaces are true.
 
         Raises:
             InputError: an id is not in the vocabulary, or what is given are no ids.
@@ -73,10 +67,10 @@ class Vocabulary(Templates, SpecialTokens):
             return self.batch_decode(rows.split(), skip_special_tokens, **options)
         tokens = self.convert_ids_to_tokens(rows.ids.tolist(), skip_special_tokens)
         text = self.convert_tokens_to_string(tokens)
-        tidy = (
-            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        )
-        return self.clean_up_tokenization(text) if tidy else text
+        return self.clean_up_tokenization(text) if self._tidies(clean_up_tokenization_spaces) else text
+
+    def _tidies(self, given: bool | None) -> bool:
+        return self.clean_up_tokenization_spaces if given is None else given
 
     def batch_decode(self, sequences: Any, skip_special_tokens: bool = False, **options: Any) -> list[str]:
         """Give the text of each row of ids."""

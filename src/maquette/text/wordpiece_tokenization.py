@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import WordPiece as WordPieceModel
 
 from maquette.errors import FileFormatError, InputError, MissingFileError, SaveError
-from maquette.hub.sources import Source
+from maquette.hub.sources import CONFIG_NAME, Source
 from maquette.storage.json_files import read_json
 from maquette.storage.transaction import Transaction
 from maquette.text.backend import make_template
@@ -90,6 +90,7 @@ class WordPieceTokenizer(PreTrainedTokenizer):
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": "vocab.txt"}
+    reads_tokenizer_json = True
     clean_up_tokenization_spaces = True
     single_template = "cls_token $A sep_token"
     pair_template = "cls_token $A sep_token $B:1 sep_token:1"
@@ -219,7 +220,9 @@ class WordPieceTokenizer(PreTrainedTokenizer):
     @classmethod
     def _read_files(cls, source: Source, files: dict[str, Path], saved: dict[str, Any]) -> dict[str, Any]:
         if "vocab_file" in files and files["vocab_file"].suffix != ".json":
-            return {"vocab_file": str(files["vocab_file"])}
+            found = {"vocab_file": str(files["vocab_file"])}
+            there = source.config_name == CONFIG_NAME and source.find(TOKENIZER_FILE)
+            return found | (_added_tokens(source, TOKENIZER_FILE, saved) if there else {})
         name = source.config_name if source.config_name.endswith(TOKENIZER_FILE) else TOKENIZER_FILE
         return read_tokenizer_json(source, name, saved)
 
@@ -416,7 +419,20 @@ def read_tokenizer_json(source: Source, name: str, saved: Mapping[str, Any]) -> 
         found["strip_accents"] = normal.get("strip_accents")
         found["tokenize_chinese_chars"] = normal.get("handle_chinese_chars", True)
     found = {argument: value for argument, value in found.items() if argument not in saved}
-    if not saved.get("added_tokens_decoder"):
-        added = content.get("added_tokens") or []
-        found["added_tokens_decoder"] = {int(token["id"]): read_token(token, place) for token in added}
-    return {**found, "vocab": vocabulary}
+    return {**found, **_added_tokens(source, name, saved), "vocab": vocabulary}
+
+
+def _added_tokens(source: Source, name: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the added tokens of a `tokenizer.json` with their flags, where the folder has them nowhere else."""
+    path, place = source.find(name), f"{source.label}/{name}"
+    if path is None or saved.get("added_tokens_decoder"):
+        return {}
+    added = read_json(path, label=place).get("added_tokens") or []
+    try:
+        return {"added_tokens_decoder": {int(token["id"]): read_token(token, place) for token in added}}
+    except (KeyError, TypeError, ValueError) as error:
+        raise (
+            error
+            if isinstance(error, FileFormatError)
+            else FileFormatError(f"{place}: added_tokens must be a list of tokens, each with its id.")
+        ) from None

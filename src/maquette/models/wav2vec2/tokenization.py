@@ -13,7 +13,7 @@ from maquette.storage.json_files import to_json
 from maquette.text.added_tokens import AddedTokens
 from maquette.text.ctc import FrameTable, Heard, collapse, drop, time_characters, time_words
 from maquette.text.id_rows import IdRows, read_id_rows
-from maquette.text.special_tokens import SpecialToken, SpecialTokenId
+from maquette.text.special_tokens import SpecialToken, SpecialTokenId, as_added_token
 from maquette.text.vocabulary_files import check_ids, read_json_or_lines
 
 logger = logging.getLogger(__name__)
@@ -121,6 +121,7 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
             UnknownNameError: it has no such language; the message has the nearest.
         """
         beyond = {index: token for index, token in self._added.by_id.items() if index not in self.decoder}
+        flagged = {token.content: token for token in beyond.values()}
         self._use_language(target_lang, {name: self._special.get(name) for name in REQUIRED}, set())
         kept = self._of_no_language(beyond)
         have = {*self.encoder, *self.all_special_tokens, *(token.content for token in kept.values())}
@@ -129,7 +130,8 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
         self._added = AddedTokens()
         for index, token in kept.items():
             self._added.put(token, index)
-        self._put_tokens([*self._special.values(), *self._additional])
+        special = (*self._special.values(), *self._additional)
+        self._put_tokens([as_added_token(token, special=True, known=flagged) for token in special])
         self._put_long_tokens()
 
     @property
@@ -157,18 +159,14 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
     def add_tokens(self, new_tokens: Any, special_tokens: bool = False) -> int:
         """Add tokens that texts are cut at before anything else, as they are written, whatever `do_lower_case` says."""
         items = [new_tokens] if isinstance(new_tokens, str | AddedToken) else list(new_tokens)
-        plain = [AddedToken(t, normalized=False) if isinstance(t, str) and t else t for t in items]
+        known = {"", *self._added.ids}
+        plain = [AddedToken(t, normalized=False) if isinstance(t, str) and t not in known else t for t in items]
         return super().add_tokens(plain, special_tokens)
-
-    def _specials_changed(self) -> None:
-        super()._specials_changed()
-        self.__dict__.pop("_frames", None)
-        self.__dict__.pop("_ids", None)
 
     # From text to ids
 
     def _encode(self, texts: Any, options: Any) -> Any:
-        if options.offsets:
+        if options.return_offsets_mapping:
             raise InputError(
                 f"{type(self).__name__} has no fast kind that knows where in a text a token is from. For the frames of "
                 "a recording: decode(ids, output_char_offsets=True), or output_word_offsets=True."
@@ -185,7 +183,7 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
 
     def _encode_text(self, text: str) -> list[int]:
         ids: list[int] = []
-        known: dict[str, int] = self.__dict__.get("_ids") or self.__dict__.setdefault("_ids", self.get_vocab())
+        known: dict[str, int] = self._scratch.get("ids") or self._scratch.setdefault("ids", self.get_vocab())
         find, unknown = known.get, self.unk_token_id
         for piece in self._cut(text):
             ids += [piece] if isinstance(piece, int) else [find(token, unknown) for token in self._tokenize(piece)]
@@ -233,9 +231,7 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
         heard = self._hear(rows, skip=skip_special_tokens, group=group_tokens)
         parts = self._table().parts[heard.places].tolist()
         between = " " if spaces_between_special_tokens else ""
-        tidy = (
-            self.clean_up_tokenization_spaces if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        )
+        tidy = self._tidies(clean_up_tokenization_spaces)
         texts = [self._finish_text(between.join(row), tidy=tidy) for row in heard.cut(parts)]
         if not output_char_offsets and not output_word_offsets:
             return texts if rows.batched else texts[0]
@@ -260,9 +256,9 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
 
     def _table(self) -> FrameTable:
         """Give what ids stand for, made anew when what it is made of has changed."""
-        table: FrameTable | None = self.__dict__.get("_frames")
+        table: FrameTable | None = self._scratch.get("frames")
         if table is None or table.between != self.replace_word_delimiter_char:
-            table = self.__dict__["_frames"] = FrameTable.of(
+            table = self._scratch["frames"] = FrameTable.of(
                 {**{index: token.content for index, token in self._added.by_id.items()}, **self.decoder},
                 special={*self.all_special_tokens},
                 blank=self.pad_token_id,
