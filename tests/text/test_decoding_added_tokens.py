@@ -10,7 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from maquette import AutoTokenizer, PreTrainedTokenizerFast
 
 CORPUS = ["the cat sat on the mat", "x != y and a , b ! do n't", "2023 was 1 2 3"] * 9
-WORDS = ["đem", "ilÖveyou", "naïve", "Größe", "é", "<ā>", "日本", "plain", "Ġodd", "<0x41>", "\U00100000"]
+WORDS = ["đem", "ilÖveyou", "naïve", "Größe", "é", "<ā>", "日本", "plain", "Ġodd", "<0x41>"]
 
 
 def byte_pairs() -> Tokenizer:
@@ -50,6 +50,7 @@ def test_byte_level_tokens_come_back(word: str, tokenizer: PreTrainedTokenizerFa
         row = tokenizer(text).input_ids
         assert tokenizer.convert_tokens_to_ids(word) in row
         assert tokenizer.decode(row) == text
+    assert tokenizer.decode(tokenizer(f"\U00100000 {word}").input_ids) == f"\U00100000 {word}"
     assert tokenizer.batch_decode([tokenizer(word).input_ids]) == [word]
 
 

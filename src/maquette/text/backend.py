@@ -23,7 +23,7 @@ TRAINERS = {
 }
 EXTRA_OPTIONS = {"UnigramTrainer": {"shrinking_factor", "unk_token", "max_piece_length", "n_sub_iterations"}}
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-FIRST_MARK = 0x100000  # characters for private use, the last of Unicode; a text that has them is decoded without marks
+MARKS = (0x100000, 0xF0000)  # where the two planes for private use begin
 BROKEN = "\ufffd"
 LARGEST_ID = 2**31 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -111,20 +111,39 @@ def write_backend(backend: Tokenizer, *, pretty: bool = False) -> str:
             backend.enable_padding(**padding)
 
 
-def decode_tokens(decoder: Any, tokens: Sequence[str], added: Collection[str]) -> str:
-    """Give the text of tokens, in which those in `added` stand as they are written.
+def decode_tokens(decoder: Any, tokens: Sequence[str], *, added: Collection[str], beyond: Collection[str]) -> str:
+    """Give the text of tokens, in which added ones stand as they are written.
 
-    The decoder would take their letters for its own code of bytes or spaces, so it gets marks in their place.
+    Args:
+        decoder: the library's; it would take the letters of added tokens for its own code of bytes or spaces.
+        tokens: the tokens.
+        added: the added tokens.
+        beyond: those of them that are not in the model's own vocabulary. The others may be in its code after all, and
+            are taken as written only where the text would have broken characters otherwise.
     """
 
     def decode(tokens: Sequence[str]) -> str:
         return str(ask(lambda: decoder.decode(list(tokens))))
 
-    mangled = [token for token in dict.fromkeys(tokens) if token in added and decode([token]) != token]
-    if mangled:
-        marks = {token: chr(FIRST_MARK + place) for place, token in enumerate(mangled)}
-        text = decode([marks.get(token, token) for token in tokens])
-        if all(text.count(mark) == tokens.count(token) for token, mark in marks.items()):
+    kinds = [token for token in dict.fromkeys(tokens) if token in added and decode([token]) != token]
+    written = {place for place, token in enumerate(tokens) if token in kinds and token in beyond}
+    best = _decode_marked(decode, tokens, kinds, written)
+    for place in (place for place, token in enumerate(tokens) if token in kinds and token not in beyond):
+        if BROKEN in best:
+            other = _decode_marked(decode, tokens, kinds, written | {place})
+            if other.count(BROKEN) < best.count(BROKEN):
+                best, written = other, written | {place}
+    return best
+
+
+def _decode_marked(
+    decode: Callable[[Sequence[str]], str], tokens: Sequence[str], kinds: Sequence[str], written: set[int]
+) -> str:
+    """Decode with marks in place of the tokens that stand as written, characters that the text itself has not."""
+    for first in MARKS if written else ():
+        marks = {token: chr(first + number) for number, token in enumerate(kinds)}
+        text = decode([marks[token] if place in written else token for place, token in enumerate(tokens)])
+        if sum(map(text.count, marks.values())) == len(written):
             return text.translate({ord(mark): token for token, mark in marks.items()})
     return decode(tokens)
 

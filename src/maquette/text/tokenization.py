@@ -134,6 +134,7 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
         if add_special_tokens:
             found: list[str] = self.convert_ids_to_tokens(self.encode(text, pair))
             return found
+        self._added.split_special = self.split_special_tokens
         tokens: list[str] = []
         for piece in self._cut(text):
             tokens += [self._added.by_id[piece].content] if isinstance(piece, int) else self._tokenize(piece)

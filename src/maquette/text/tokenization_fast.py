@@ -11,7 +11,6 @@ from tokenizers import AddedToken, Tokenizer, models
 from maquette.errors import FileFormatError, InputError
 from maquette.storage.transaction import Transaction
 from maquette.text.backend import (
-    BROKEN,
     ask,
     copy_backend,
     decode_tokens,
@@ -160,11 +159,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         if decoder is None:
             return " ".join(tokens)
 
-        text = decode_tokens(decoder, tokens, self._beyond)
-        if BROKEN in text:  # a letter of the byte code that was added as a token of its own, perhaps
-            other = decode_tokens(decoder, tokens, {*self._contents.values()})
-            text = min(text, other, key=lambda one: one.count(BROKEN))
-        return text
+        return decode_tokens(decoder, tokens, added={*self._contents.values()}, beyond=self._beyond)
 
     def _tidies(self, given: bool | None) -> bool:
         """Byte pairs keep the spaces of a text, so that a file's setting would take out true ones."""

@@ -297,7 +297,13 @@ def _legacy_tokens(source: Source, saved: Mapping[str, Any], *, whole: bool) -> 
     for name, value in special.items():
         if name in saved or value is None:
             continue
-        found[name] = _read_argument(name, value, source)
+        value = _read_argument(name, value, source)
+        named = name in FURTHER and isinstance(value, dict)
+        items = value.values() if named else value if isinstance(value, list) else [value]
+        for item in items:
+            if not isinstance(item, str | AddedToken):
+                read_token(item, f"{source.label}/{SPECIAL_FILE}")  # says what it lacks
+        found[name] = value
     if whole and source.find(TOKENIZER_FILE):
         return found
     added = _read(source, ADDED_FILE)
