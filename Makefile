@@ -42,11 +42,15 @@ lint: setup
 	$(RUN) -m mypy
 
 # Keras, on both of its backends, and Flax have processes of their own: no framework is to lean on another.
+# What was skipped for want of what (espeak-ng, chromium, a GPU) is said at the end, for the four runs together.
+test: export MAQUETTE_TEST_SKIPS = $(CURDIR)/$(VENV)/skips.txt
 test: setup peer lint
+	rm -f $(MAQUETTE_TEST_SKIPS)
 	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) -m pytest -n 2
 	KERAS_BACKEND=tensorflow $(RUN) -m pytest -n 2 tests/on_keras
 	KERAS_BACKEND=jax $(RUN) -m pytest -n 2 tests/on_keras
 	$(RUN) -m pytest -n 2 tests/on_flax
+	@$(RUN) tests/support/skips.py $(MAQUETTE_TEST_SKIPS)
 
 bench: setup peer
 	for script in benchmarks/*.py; do MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) $$script || exit 1; done

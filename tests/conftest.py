@@ -13,6 +13,14 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there; tests 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # what several test files share
 
+from skips import report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last line what was skipped for want of what."""
+    skipped = [str(each.longrepr[2]) for each in terminalreporter.stats.get("skipped", [])]
+    terminalreporter.write_line(report(skipped))
+
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
