@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from maquette.configuration import PretrainedConfig, read_config_file
 from maquette.errors import UnknownNameError, did_you_mean
-from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import Source, open_source, take_source_options
 from maquette.registry import (
     MODEL_AUTO_CLASSES,
     PREFIXES,
@@ -53,8 +53,7 @@ class AutoConfig:
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         return_unused = kwargs.pop("return_unused_kwargs", False)
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             config_class = _config_class(source, trust_remote_code)
             return config_class.from_source(source, kwargs, return_unused_kwargs=return_unused)
 
@@ -117,7 +116,7 @@ class AutoModelBase:
             UnknownNameError: nobody knows the model type, or it has no class for this task.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
+        options = take_source_options(kwargs)
         if isinstance(config, str | os.PathLike):
             with open_source(config) as place:
                 config = _config_class(place, trust_remote_code).from_source(place, {})

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from maquette.configuration import PretrainedConfig
 from maquette.errors import UnknownNameError
-from maquette.hub.sources import SOURCE_OPTIONS, open_source
+from maquette.hub.sources import open_source, take_source_options
 from maquette.processing.class_lookup import FAST, SLOW, find_class, find_tokenizer_classes
 from maquette.registry import register_class
 
@@ -58,8 +58,7 @@ class AutoTokenizer:
             UnknownNameError: nobody knows the tokenizer's class, nor the model type.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             slow, fast = find_tokenizer_classes(source, config, trust_remote_code, use_fast=use_fast)
             tokenizer_class: Any = (fast or slow) if use_fast else (slow or fast)
             return tokenizer_class.from_source(source, *inputs, **kwargs)
@@ -102,8 +101,7 @@ class AutoPreprocessor:
             UnknownNameError: nobody knows the class that the file names, nor the model type.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             found = find_class(cls.__name__, source, config, trust_remote_code)
             if found._default_auto_class == "AutoProcessor":  # its parts may have code of their own
                 kwargs["trust_remote_code"] = trust_remote_code

@@ -30,7 +30,7 @@ from maquette.errors import (
     UnknownNameError,
     did_you_mean,
 )
-from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, require
+from maquette.hub.sources import Source, open_source, require, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import dtype_name, encode_floats, own_copy, refuse, to_plain
@@ -222,15 +222,6 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
     def name_or_path(self, value: str) -> None:
         self._kept["_name_or_path"] = value
 
-    @property
-    def auto_map(self) -> dict[str, Any]:
-        """Which classes of the folder's own code the AutoClasses load; empty for built-in architectures."""
-        return dict(self._kept.get("auto_map", {}))
-
-    @auto_map.setter
-    def auto_map(self, value: dict[str, Any]) -> None:
-        self._kept["auto_map"] = dict(value or {})
-
     # Dictionaries and JSON -------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
@@ -380,8 +371,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         Raises:
             MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return cls.from_source(source, kwargs, return_unused_kwargs=return_unused_kwargs)
 
     @classmethod
@@ -396,8 +386,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the file's content without making a configuration; gives it with the keywords that were not used."""
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return read_config_file(source)[0], kwargs
 
     # Writing ---------------------------------------------------------------------------------------------------

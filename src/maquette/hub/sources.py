@@ -74,6 +74,11 @@ class Source(Protocol):
         """Open a repository that a file of this source names, with the options this source was opened with."""
 
 
+def take_source_options(keywords: dict[str, Any]) -> dict[str, Any]:
+    """Take those of a caller's keywords out that say where to read from, for `open_source`."""
+    return {name: keywords.pop(name) for name in SOURCE_OPTIONS & keywords.keys()}
+
+
 def require(source: Source, name: str) -> Path:
     """Get the file `name` of the source, or say what there is instead."""
     path = source.find(name)

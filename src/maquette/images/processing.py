@@ -19,7 +19,7 @@ from maquette.images.reading import MAX_PIXELS, Picture, flatten, read, to_rgb
 from maquette.images.resizing import crop, resize, size_of
 from maquette.images.scaling import Scale, count_channels
 from maquette.images.sizes import fit, read_exact_size, read_filter, read_size
-from maquette.processing.settings import PreprocessingMixin
+from maquette.processing.settings import PreprocessingMixin, hands_on_to
 
 Size = int | list[int] | dict[str, int]
 Axes = Literal["channels_first", "channels_last"]
@@ -112,6 +112,7 @@ class BaseImageProcessor(ImageProcessingMixin):
 
     # A batch ---------------------------------------------------------------------------------------------------
 
+    @hands_on_to("preprocess")
     def __call__(self, images: Any, **options: Any) -> BatchFeature:
         """Do what `preprocess` does."""
         return self.preprocess(images, **options)

@@ -21,7 +21,7 @@ from maquette.checkpoint import (
 )
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, SaveError, bullets, did_you_mean
-from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, take_source_options
 from maquette.modeling.outputs import ModelOutput
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.remote_code.bundling import pack_code
@@ -76,8 +76,7 @@ class ModelMixin(PretrainedMixin):
             CheckpointError: weights and model do not fit; lists every name and says what lets it pass.
             MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return cls.from_source(source, *model_args, **kwargs)
 
     @classmethod

@@ -33,6 +33,22 @@ class PretrainedMixin:
     _default_auto_class: ClassVar[str] = "AutoModel"
     _merges_into: ClassVar[tuple[str, ...]] = ()  # files that a save of this changes instead of replacing
 
+    @property
+    def _kept(self) -> dict[str, Any]:
+        """What files say beside the settings: the code that goes along, and what it needs."""
+        kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
+        return kept
+
+    @property
+    def auto_map(self) -> dict[str, Any]:
+        """Which classes of the folder's own code the AutoClasses load; empty for built-in classes."""
+        found = self._kept.get("auto_map") or {}
+        return {self._default_auto_class: found} if isinstance(found, list) else dict(found)  # older files hold a list
+
+    @auto_map.setter
+    def auto_map(self, value: dict[str, Any]) -> None:
+        self._kept["auto_map"] = dict(value or {})
+
     def _write_to(self, transaction: Transaction) -> None:
         """Put this object's files into the save under way."""
         raise NotImplementedError

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from maquette.batch.features import BatchFeature
 from maquette.configuration.schema import FaultError, Field, Schema
 from maquette.errors import ConfigurationError, FileFormatError, InputError, SaveError, UnknownFieldError, did_you_mean
-from maquette.hub.sources import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import CONFIG_NAME, Source, open_source, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.processing.parts import DATA, Part, declared_parts, load_part, of_kind, part_class
 from maquette.processing.settings import PROCESSOR_FILE, PreprocessingMixin
@@ -128,20 +128,6 @@ class ProcessorMixin(PretrainedMixin):
                 f"{type(self).__name__}.__init__ does not keep its part {name}: call super().__init__ with it."
             )
         return self.__dict__[name]
-
-    @property
-    def auto_map(self) -> dict[str, Any]:
-        """Which class of the folder's own code AutoProcessor loads; empty for built-in classes."""
-        return dict(self._kept.get("auto_map", {}))
-
-    @auto_map.setter
-    def auto_map(self, value: dict[str, Any]) -> None:
-        self._kept["auto_map"] = dict(value or {})
-
-    @property
-    def _kept(self) -> dict[str, Any]:
-        kept: dict[str, Any] = self.__dict__.setdefault("_bookkeeping", {})
-        return kept
 
     # The call
 
@@ -278,7 +264,7 @@ class ProcessorMixin(PretrainedMixin):
 
     def _write_to(self, transaction: Transaction) -> None:
         saved = copy.copy(self)
-        saved.__dict__["_bookkeeping"] = dict(self._kept)
+        saved.__dict__["_kept"] = dict(self._kept)
         parts = {
             name: copy.deepcopy(self._kept_part(name))
             for name, part in self._parts().items()
@@ -318,8 +304,7 @@ class ProcessorMixin(PretrainedMixin):
             MissingFileError, FileFormatError, ConfigurationError: with the file, the part, and what to do.
             UnknownFieldError: neither the processor nor a part has a setting of that name.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return cls.from_source(source, trust_remote_code=trust_remote_code, **kwargs)
 
     @classmethod
@@ -404,15 +389,14 @@ def _pack(transaction: Transaction, *things: Any) -> None:
 def _keywords(part: Any, method: str) -> tuple[set[str], bool]:
     """Name the keywords that a part's method takes, and tell whether it takes any other.
 
-    A catch-all that is called `unknown` is there to refuse; that of a built-in class takes the part's settings.
+    The name of a catch-all says what it is for: `unknown` refuses, `overrides` takes settings of the part.
     """
     function = getattr(type(part), method)
-    if function.__module__.startswith("maquette.") and method == "__call__" and hasattr(part, "preprocess"):
-        function = type(part).preprocess  # what the call of an image processor hands everything to
+    function = getattr(type(part), getattr(function, "hands_on_to", method))
     parameters = list(inspect.signature(function).parameters.values())[2:]
     names = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
     rest = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), "unknown")
-    if rest != "unknown" and isinstance(part, PreprocessingMixin) and function.__module__.startswith("maquette."):
+    if rest == "overrides" and isinstance(part, PreprocessingMixin):
         return names | set(part._settings()), False
     return names, rest != "unknown"
 

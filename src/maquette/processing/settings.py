@@ -5,9 +5,9 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from maquette.configuration.schema import MISSING, FaultError, Field, Schema, takes_any_keyword
 from maquette.errors import (
@@ -18,7 +18,7 @@ from maquette.errors import (
     did_you_mean,
     edit_distance,
 )
-from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, require
+from maquette.hub.sources import Source, open_source, require, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import decode_floats, encode_floats, own_copy, refuse, to_plain
@@ -26,9 +26,21 @@ from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
 BOOKKEEPING = ("auto_map", "code_requirements", "processor_class")  # keys of a file that are no settings
+
+
+def hands_on_to(name: str) -> Callable[[Method], Method]:
+    """Declare that a method passes every keyword to another one, whose signature then says what both take."""
+
+    def mark(method: Method) -> Method:
+        method.hands_on_to = name  # type: ignore[attr-defined]
+        return method
+
+    return mark
 
 
 class PreprocessorMeta(type):
@@ -73,7 +85,6 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
         """Check what concerns several settings at once: override it, and raise ValueError with the reason."""
 
     def _finish(self) -> None:
-        self.__dict__.setdefault("_kept", {})
         self.__dict__.setdefault("_extra", {})
         lost = [n for n, field in self._schema().fields.items() if field.by_hand and n not in self.__dict__]
         if lost:
@@ -151,15 +162,6 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
     @classmethod
     def _unknown(cls, names: list[str]) -> str:
         return "\n".join(f"{cls.__name__} has no setting {name!r}.{cls._suggest(name)}" for name in names)
-
-    @property
-    def auto_map(self) -> dict[str, Any]:
-        """Which class of the folder's own code the AutoClass loads; empty for built-in classes."""
-        return dict(self._kept.get("auto_map", {}))
-
-    @auto_map.setter
-    def auto_map(self, value: dict[str, Any]) -> None:
-        self._kept["auto_map"] = dict(value or {})
 
     # Dictionaries and JSON -------------------------------------------------------------------------------------
 
@@ -266,7 +268,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
         Raises:
             MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
+        options = take_source_options(kwargs)
         unused = (
             {name: kwargs.pop(name) for name in kwargs.keys() - cls._settings().keys()} if return_unused_kwargs else {}
         )

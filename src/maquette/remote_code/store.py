@@ -9,9 +9,7 @@ import contextlib
 import copyreg
 import json
 import logging
-import os
 import sys
-import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from maquette.remote_code.names import PACKAGE_PREFIX
 from maquette.remote_code.package import CodePackage
 from maquette.remote_code.requirements import checked_requirements
 from maquette.remote_code.trust import find_approval, read_trust, trust_file
+from maquette.storage.replacing import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +42,7 @@ def keep_code(package: CodePackage) -> None:
         "files": {name: code.decode("utf-8", "surrogateescape") for name, code in package.files.items()},
     }
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, staged = tempfile.mkstemp(prefix="code.", suffix=".tmp", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as stream:
-                json.dump(content, stream)
-            os.replace(staged, file)
-        except BaseException:
-            os.unlink(staged)
-            raise
+        replace_file(file, json.dumps(content).encode("ascii"))
 
 
 def recall_code(name: str) -> CodePackage:

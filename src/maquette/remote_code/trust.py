@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import shlex
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from maquette.errors import FileFormatError, MaquetteError, UntrustedCodeError, 
 from maquette.hub.sources import Source, open_source
 from maquette.remote_code.package import CodePackage
 from maquette.storage.json_files import read_json, to_json
+from maquette.storage.replacing import replace_file
 from maquette.storage.transaction import locked
 
 logger = logging.getLogger(__name__)
@@ -345,18 +345,7 @@ def _update(file: Path, changes: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _writing, locked(file.parent, shared=False):
         content = {**_read_record(file), **changes}
-        _replace_file(file, to_json({name: entry for name, entry in content.items() if entry is not None}))
-
-
-def _replace_file(file: Path, content: str) -> None:
-    handle, staged = tempfile.mkstemp(prefix=f"{file.stem}.", suffix=".tmp", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        os.replace(staged, file)
-    except BaseException:
-        os.unlink(staged)
-        raise
+        replace_file(file, to_json({name: entry for name, entry in content.items() if entry is not None}).encode())
 
 
 # The project's lock file -----------------------------------------------------------------------------------------
@@ -430,10 +419,7 @@ def _keep_contents(package: CodePackage) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, digest in package.hashes.items():
         if not (folder / digest).exists():
-            handle, staged = tempfile.mkstemp(suffix=".tmp", dir=folder)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(package.files[name])
-            os.replace(staged, folder / digest)
+            replace_file(folder / digest, package.files[name])
 
 
 def _forget_contents(record: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 from tokenizers import AddedToken
 
 from maquette.errors import FileFormatError, MissingFileError, SaveError
-from maquette.hub.sources import CONFIG_NAME, SOURCE_OPTIONS, Source, open_source
+from maquette.hub.sources import CONFIG_NAME, Source, open_source, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.transaction import Transaction
@@ -90,8 +90,7 @@ class TokenizerFiles(PretrainedMixin):
             FileFormatError: a file is not what it should be; the message says which, and where.
             UnknownFieldError: a keyword that the constructor does not take.
         """
-        options = {name: kwargs.pop(name) for name in SOURCE_OPTIONS & kwargs.keys()}
-        with open_source(pretrained_model_name_or_path, **options) as source:
+        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return cls.from_source(source, *init_inputs, **kwargs)
 
     @classmethod
@@ -157,16 +156,6 @@ class TokenizerFiles(PretrainedMixin):
     def _kept(self) -> dict[str, Any]:
         kept: dict[str, Any] = self.__dict__["_extra"]
         return kept
-
-    @property
-    def auto_map(self) -> dict[str, Any]:
-        """Which classes of the folder's own code AutoTokenizer loads; empty for built-in classes."""
-        found = self._kept.get("auto_map") or {}
-        return {"AutoTokenizer": found} if isinstance(found, list) else dict(found)
-
-    @auto_map.setter
-    def auto_map(self, value: dict[str, Any]) -> None:
-        self._kept["auto_map"] = dict(value or {})
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write the vocabulary's files into a folder, and give their paths."""
