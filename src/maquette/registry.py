@@ -168,7 +168,7 @@ def cards() -> Iterator[ModelCard]:
 
 _configs: dict[str, type] = {}
 _classes: dict[str, dict[type, type]] = {}
-_travelling: dict[tuple[str, str], type] = {}
+_bundled: dict[tuple[str, str], type] = {}
 
 
 def register_config(model_type: str, config_class: type, *, exist_ok: bool = False) -> None:
@@ -289,20 +289,20 @@ def known_auto_class(name: str) -> str:
     return name
 
 
-def remember_travelling_class(cls: type) -> None:
+def remember_bundled_class(cls: type) -> None:
     """Note a class whose code goes along with saves; a class that was defined again takes its own place."""
-    _travelling[cls.__module__, cls.__qualname__] = cls
+    _bundled[cls.__module__, cls.__qualname__] = cls
 
 
-def travelling_tokenizers() -> list[Any]:
+def bundled_tokenizers() -> list[Any]:
     """List the tokenizer classes whose code goes along with saves."""
-    return [cls for cls in _travelling.values() if getattr(cls, "_auto_class", None) == "AutoTokenizer"]
+    return [cls for cls in _bundled.values() if getattr(cls, "_auto_class", None) == "AutoTokenizer"]
 
 
-def travelling_classes(config_class: type) -> list[type]:
+def bundled_classes(config_class: type) -> list[type]:
     """List the classes whose code goes along with a configuration: its own, and those of models made for it."""
     return [
         cls
-        for cls in _travelling.values()
+        for cls in _bundled.values()
         if _same(cls, config_class) or _same(getattr(cls, "config_class", None) or type(None), config_class)
     ]

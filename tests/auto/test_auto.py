@@ -24,7 +24,7 @@ from maquette.registry import AUTO_CLASSES, MODEL_AUTO_CLASSES
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_configs", "_classes", "_travelling"):
+    for name in ("_configs", "_classes", "_bundled"):
         monkeypatch.setattr(registry, name, {})
 
 

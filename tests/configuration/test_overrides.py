@@ -81,7 +81,7 @@ every_way = pytest.mark.parametrize("way", WAYS)
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_configs", "_classes", "_travelling"):
+    for name in ("_configs", "_classes", "_bundled"):
         monkeypatch.setattr(registry, name, {})
     for config, model in MODELS.items():
         AutoConfig.register(config.model_type, config)

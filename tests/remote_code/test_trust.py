@@ -34,7 +34,7 @@ from maquette import (
 from maquette.checkpoint import Checkpoint
 from maquette.cli.commands import app
 from maquette.hub.sources import open_source
-from maquette.remote_code.capabilities import read_abilities
+from maquette.remote_code.capabilities import scan_capabilities
 from maquette.remote_code.trust import find_lock, read_trust, trust_file
 
 MARK = "import builtins\nbuiltins.__dict__.setdefault('maquette_test_ran', []).append(__name__)\n"
@@ -580,7 +580,7 @@ HIDDEN = [
 
 def test_what_code_can_do_is_found_by_reading() -> None:
     files = {f"case_{number}.py": text.encode() for number, (text, _, _) in enumerate(HIDDEN)}
-    found = read_abilities(files)
+    found = scan_capabilities(files)
     for number, (text, kind, what) in enumerate(HIDDEN):
         places = [place.partition(":")[0] for place in found.of(kind).get(what, [])]
         assert f"case_{number}.py" in places, text
@@ -596,7 +596,7 @@ def test_names_are_followed_from_file_to_file() -> None:
         "sub/e.py": "from ..b import p\np.system('x')",
         "sub/__init__.py": "from . import e\ne.p.popen('x')",
     }
-    found = read_abilities({name: text.encode() for name, text in files.items()}).of("processes")
+    found = scan_capabilities({name: text.encode() for name, text in files.items()}).of("processes")
     assert found["os.fork"] == ["b.py:2"] and found["os.execv"] == ["c.py:2"] and found["os.kill"] == ["d.py:2"]
     assert found["os.system"] == ["sub/e.py:2"] and found["os.popen"] == ["sub/__init__.py:2"]
 
@@ -605,7 +605,7 @@ def test_ordinary_models_have_few_findings() -> None:
     """A report that is red from top to bottom tells nothing."""
     root = Path(sys.modules["maquette"].__file__ or "").parent / "models"
     files = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.py")}
-    found = read_abilities(files)
+    found = scan_capabilities(files)
     assert "torch" in found.imports and "maquette" in found.imports
     allowed = {".from_pretrained()", "open()", ".save()", ".read_text()"}
     assert [f for f in found.findings if f.what not in allowed and f.kind not in ("files read", "files written")] == []
@@ -613,12 +613,12 @@ def test_ordinary_models_have_few_findings() -> None:
 
 @pytest.mark.parametrize("text", ["x = [" + "1," * 3_000_000 + "]", "x = " + "-" * 100_000 + "1"], ids=["wide", "deep"])
 def test_what_takes_too_much_memory_is_opaque(text: str) -> None:
-    found = read_abilities({"a.py": text.encode(), "b.py": b"import os\nos.fork()"})
+    found = scan_capabilities({"a.py": text.encode(), "b.py": b"import os\nos.fork()"})
     assert [place for places in found.of("opaque").values() for place in places if place.startswith("a.py")]
 
 
 def test_what_takes_too_long_is_opaque() -> None:
-    found = read_abilities({"a.py": b"x = 1\n" * 1_000_000, "b.py": b"import os"}, seconds=0.5)
+    found = scan_capabilities({"a.py": b"x = 1\n" * 1_000_000, "b.py": b"import os"}, seconds=0.5)
     assert found.of("opaque") == {"could not be read in 0.5 seconds": ["a.py:1", "b.py:1"]}
 
 

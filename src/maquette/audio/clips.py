@@ -24,7 +24,7 @@ MOST_CHANNELS = 8  # an axis that is longer than this is taken for time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearing:
+class AudioOptions:
     """How sounds are read.
 
     Attributes:
@@ -42,22 +42,22 @@ class Hearing:
     rescale: bool = False
 
 
-def read_sounds(audio: Any, hearing: Hearing) -> list[Samples]:
+def read_sounds(audio: Any, options: AudioOptions) -> list[Samples]:
     """Give every clip as its float32 samples, `(samples,)`; arrays of that kind are passed on, not copied.
 
     Args:
         audio: a clip or a batch of clips. A clip is an array, a tensor, a list of numbers, the path or the bytes of a
             file, or a mapping with `array` and `sampling_rate`. A 2-D array is a batch, one clip a row; with
-            `hearing.mono` it is one clip with channels.
-        hearing: what is wanted of them.
+            `options.mono` it is one clip with channels.
+        options: how they are read.
 
     Raises:
         InputError, FileFormatError, MissingFileError: naming the clip, and what to do.
     """
-    if hearing.given is not None:
-        check_rate("sampling_rate", hearing.given)
-    clips, batched = split_clips(audio, mono=hearing.mono)
-    return [_read_clip(clip, f"clip {index}" if batched else "the clip", hearing) for index, clip in enumerate(clips)]
+    if options.given is not None:
+        check_rate("sampling_rate", options.given)
+    clips, batched = split_clips(audio, mono=options.mono)
+    return [_read_clip(clip, f"clip {index}" if batched else "the clip", options) for index, clip in enumerate(clips)]
 
 
 def check_rate(name: str, rate: Any) -> None:
@@ -124,8 +124,8 @@ def _is_number(value: Any) -> bool:
 # Samples -----------------------------------------------------------------------------------------------------------
 
 
-def _read_clip(clip: Any, name: str, hearing: Hearing) -> Samples:
-    rate: float | None = hearing.given
+def _read_clip(clip: Any, name: str, options: AudioOptions) -> Samples:
+    rate: float | None = options.given
     if _is_file(clip):
         if isinstance(clip, str | os.PathLike):
             name = f"{name} ({os.fspath(clip)!r})"
@@ -137,12 +137,12 @@ def _read_clip(clip: Any, name: str, hearing: Hearing) -> Samples:
         clip, rate = clip["array"], clip.get("sampling_rate", rate)
         if rate is not None:
             check_rate(f"sampling_rate of {name}", rate)
-    samples = _as_floats(_as_array(clip, name), name, rescale=hearing.rescale)
-    samples = _as_mono(samples, name, mono=hearing.mono)
+    samples = _as_floats(_as_array(clip, name), name, rescale=options.rescale)
+    samples = _as_mono(samples, name, mono=options.mono)
     if not samples.size:
         raise InputError(f"{capital(name)} is empty.")
     _check_finite(samples, name)
-    return _at_rate(samples, rate, name, hearing)
+    return _at_rate(samples, rate, name, options)
 
 
 def _as_array(clip: Any, name: str) -> Samples:
@@ -214,17 +214,17 @@ def _check_finite(samples: Samples, name: str) -> None:
         )
 
 
-def _at_rate(samples: Samples, rate: float | None, name: str, hearing: Hearing) -> Samples:
+def _at_rate(samples: Samples, rate: float | None, name: str, options: AudioOptions) -> Samples:
     if rate is None:
-        _warn_of_unknown_rate(hearing.rate)
+        _warn_of_unknown_rate(options.rate)
         return samples
-    if rate == hearing.rate:
+    if rate == options.rate:
         return samples
-    if hearing.resample:
-        return resample(samples, rate, hearing.rate)
+    if options.resample:
+        return resample(samples, rate, options.rate)
     raise InputError(
-        f"{capital(name)} has {rate:g} samples a second, and {hearing.rate} are needed. Pass resample=True, or "
-        f"resample it before: soxr.resample(clip, {rate:g}, {hearing.rate})."
+        f"{capital(name)} has {rate:g} samples a second, and {options.rate} are needed. Pass resample=True, or "
+        f"resample it before: soxr.resample(clip, {rate:g}, {options.rate})."
     )
 
 

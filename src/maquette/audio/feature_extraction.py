@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn
 import numpy as np
 from msgspec import Meta
 
-from maquette.audio.clips import Hearing, read_sounds
+from maquette.audio.clips import AudioOptions, read_sounds
 from maquette.audio.files import Samples
 from maquette.audio.padding import PaddingPlan, Put
 from maquette.batch.features import BatchFeature
@@ -87,8 +87,10 @@ class SequenceFeatureExtractor(FeatureExtractionMixin):
         Raises:
             InputError, FileFormatError, MissingFileError: naming the clip: empty, NaN, of another rate, and so on.
         """
-        hearing = Hearing(rate=self.sampling_rate, given=sampling_rate, resample=resample, mono=mono, rescale=rescale)
-        return read_sounds(audio, hearing)
+        wanted = AudioOptions(
+            rate=self.sampling_rate, given=sampling_rate, resample=resample, mono=mono, rescale=rescale
+        )
+        return read_sounds(audio, wanted)
 
     def pad(
         self,

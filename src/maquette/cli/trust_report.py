@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.hub.sources import Source
-from maquette.remote_code.capabilities import KINDS, read_abilities
+from maquette.remote_code.capabilities import KINDS, scan_capabilities
 from maquette.remote_code.package import CodePackage
 from maquette.remote_code.trust import (
     Approval,
@@ -64,7 +64,7 @@ class Survey:
     def lines(self) -> Iterator[Line]:
         """Write the whole report."""
         yield from self._code()
-        yield from self._abilities()
+        yield from self._capabilities()
         yield from self.state()
         if self.approval and self.changes:
             yield from self._differences(self.approval.entry)
@@ -97,13 +97,13 @@ class Survey:
         for repository in self.foreign:
             yield "red", f"  code of another repository, with an approval of its own: maquette trust {repository}"
 
-    def _abilities(self) -> Iterator[Line]:
-        abilities = read_abilities(self.package.files)
+    def _capabilities(self) -> Iterator[Line]:
+        capabilities = scan_capabilities(self.package.files)
         yield "", ""
         yield "bold", "What the code can do, found by reading it"
-        imports = ", ".join(abilities.imports) or "nothing but its own files and the standard library"
+        imports = ", ".join(capabilities.imports) or "nothing but its own files and the standard library"
         yield "", f"  imports: {imports} (installed packages are not read)"
-        found = {kind: abilities.of(kind) for kind in KINDS}
+        found = {kind: capabilities.of(kind) for kind in KINDS}
         for kind, whats in found.items():
             if whats:
                 yield "red", f"  {kind}" + (": where reading cannot tell" if kind == "opaque" else "")

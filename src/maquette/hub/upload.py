@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from maquette.errors import SaveError
 from maquette.hub.errors import explain_hub, is_unreachable, one_line
 from maquette.hub.readme import add_tags, write_card
-from maquette.hub.upload_check import LFS_SUFFIXES, Shipment, check_sendable, list_files
+from maquette.hub.upload_check import LFS_SUFFIXES, Manifest, check_sendable, list_files
 from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _push_once(
     with tempfile.TemporaryDirectory() as name:
         transaction = saved or _stage(api, subject, remote, Path(name), write_options)
         check_sendable(transaction.folder, transaction.files)
-        shipment = Shipment(
+        manifest = Manifest(
             remote.repo_id,
             options.revision or "main",
             transaction.folder,
@@ -109,8 +109,8 @@ def _push_once(
             _card(api, subject, transaction, remote, options),
         )
         if options.dry_run:
-            return list_files(shipment, remote.files if remote.is_known else None, _lfs_patterns(api, remote))
-        return _send(api, subject, shipment, _prepare(api, remote, options), options)
+            return list_files(manifest, remote.files if remote.is_known else None, _lfs_patterns(api, remote))
+        return _send(api, subject, manifest, _prepare(api, remote, options), options)
 
 
 # Looking -----------------------------------------------------------------------------------------------------------
@@ -227,15 +227,15 @@ def _prepare(api: Any, remote: Remote, options: PushOptions) -> Remote:
     return remote
 
 
-def _send(api: Any, subject: Subject, shipment: Shipment, remote: Remote, options: PushOptions) -> Any:
+def _send(api: Any, subject: Subject, manifest: Manifest, remote: Remote, options: PushOptions) -> Any:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     operations: list[Any] = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(shipment.folder / name)) for name in shipment.files
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(manifest.folder / name)) for name in manifest.files
     ]
-    if shipment.card is not None:
-        operations.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=shipment.card))
-    operations += [CommitOperationDelete(path_in_repo=name) for name in shipment.stale]
+    if manifest.card is not None:
+        operations.append(CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=manifest.card))
+    operations += [CommitOperationDelete(path_in_repo=name) for name in manifest.stale]
     commit = api.create_commit(
         remote.repo_id,
         operations,

@@ -69,7 +69,7 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Shipment:
+class Manifest:
     """The files of one push: those of a save, those that go because of it, and the card, where one is written."""
 
     repo_id: str
@@ -80,21 +80,21 @@ class Shipment:
     card: bytes | None
 
 
-def list_files(shipment: Shipment, there: Mapping[str, Any] | None, lfs_patterns: Iterable[str]) -> Upload:
+def list_files(manifest: Manifest, there: Mapping[str, Any] | None, lfs_patterns: Iterable[str]) -> Upload:
     """Compare what would be sent with what is there (None: not known)."""
     patterns = list(lfs_patterns)
     found = []
-    for name in shipment.files:
-        path = shipment.folder / name
+    for name in manifest.files:
+        path = manifest.folder / name
         size = path.stat().st_size
         found.append(SentFile(name, size, _kind(name, size, patterns), _state(name, path, there)))
-    if shipment.card is not None:
+    if manifest.card is not None:
         state = "unknown" if there is None else "changed" if "README.md" in there else "new"
-        found.append(SentFile("README.md", len(shipment.card), "regular", state))
-    for name in shipment.stale:
+        found.append(SentFile("README.md", len(manifest.card), "regular", state))
+    for name in manifest.stale:
         file = (there or {})[name]
         found.append(SentFile(name, file.size or 0, "lfs" if file.lfs else "regular", "removed"))
-    return Upload(shipment.repo_id, shipment.revision, tuple(sorted(found, key=lambda file: file.path)))
+    return Upload(manifest.repo_id, manifest.revision, tuple(sorted(found, key=lambda file: file.path)))
 
 
 def _kind(name: str, size: int, patterns: Iterable[str]) -> str:

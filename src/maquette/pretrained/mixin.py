@@ -27,7 +27,7 @@ HUB_OPTIONS = frozenset(
 
 
 class PretrainedMixin:
-    """Saving, sharing, and travelling with code; the base of configurations, models and preprocessing classes."""
+    """Saving, sharing, and bundled with code; the base of configurations, models and preprocessing classes."""
 
     _auto_class: ClassVar[str | None] = None
     _default_auto_class: ClassVar[str] = "AutoModel"
@@ -162,9 +162,9 @@ class PretrainedMixin:
             auto_class: the AutoClass or its name; `"AutoConfig"` for configurations, `"AutoModel"` for models, unless
                 given.
         """
-        from maquette.registry import known_auto_class, remember_travelling_class
+        from maquette.registry import known_auto_class, remember_bundled_class
 
         name = auto_class or cls._default_auto_class
         cls._auto_class = known_auto_class(name if isinstance(name, str) else name.__name__)
-        remember_travelling_class(cls)
+        remember_bundled_class(cls)
         return cls

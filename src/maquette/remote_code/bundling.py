@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from maquette.errors import RemoteCodeError, SaveError
-from maquette.registry import travelling_classes, travelling_tokenizers
+from maquette.registry import bundled_classes, bundled_tokenizers
 from maquette.remote_code.import_statements import find_imports
 from maquette.remote_code.package import CodePackage, package_of
 from maquette.remote_code.requirements import KEY as REQUIREMENTS
@@ -54,11 +54,11 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
 
 def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Transaction) -> None:
     """Save the files that the classes need; the configuration has to be among them, other models may stay behind."""
-    travelling = [one for one in (cls, *classes.values()) if one in classes.values() and not _is_built_in(one)]
-    if not travelling:
+    bundled = [one for one in (cls, *classes.values()) if one in classes.values() and not _is_built_in(one)]
+    if not bundled:
         return
-    closure = Closure(travelling[0], travelling)
-    closure.take(travelling[0], needed=True)
+    closure = Closure(bundled[0], bundled)
+    closure.take(bundled[0], needed=True)
     taken = {auto: closure.take(target, needed=auto == "AutoConfig") for auto, target in classes.items()}
     auto_map: dict[str, Any] = {auto: closure.refer(*place) for auto, place in taken.items() if place}
     if cls._default_auto_class == "AutoTokenizer":  # type: ignore[attr-defined]
@@ -71,9 +71,9 @@ def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Tran
 def _tokenizer_pair(cls: Any) -> tuple[Any, Any]:
     """Give the Python and the Rust class of a tokenizer: this one, and the other one where it goes along too."""
     if cls.is_fast:
-        named = [one for one in travelling_tokenizers() if f"{one.__name__}Fast" == cls.__name__]
+        named = [one for one in bundled_tokenizers() if f"{one.__name__}Fast" == cls.__name__]
         return getattr(cls, "slow_tokenizer_class", None) or next(iter(named), None), cls
-    others = (one for one in travelling_tokenizers() if one.is_fast)
+    others = (one for one in bundled_tokenizers() if one.is_fast)
     names = f"{cls.__name__}Fast"
     return cls, next(
         (o for o in others if getattr(o, "slow_tokenizer_class", None) is cls or o.__name__ == names), None
@@ -104,7 +104,7 @@ def _without_repository(reference: Any) -> Any:
 
 def _registered(cls: type, config_class: Any) -> dict[str, type]:
     """Give the classes that go along, by AutoClass: none, where neither this class nor its configuration does."""
-    known: dict[tuple[str, str], Any] = {_name(one): one for one in travelling_classes(config_class)}
+    known: dict[tuple[str, str], Any] = {_name(one): one for one in bundled_classes(config_class)}
     if _name(cls) not in known and _name(config_class) not in known:
         return {}
     found = {one._auto_class: one for one in known.values()}

@@ -90,7 +90,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Abilities:
+class Capabilities:
     """What the files of a checkpoint can do, and what they import."""
 
     findings: tuple[Finding, ...]
@@ -105,7 +105,7 @@ class Abilities:
         return found
 
 
-def read_abilities(files: Mapping[str, bytes], *, seconds: float = SECONDS, memory: int = BYTES) -> Abilities:
+def scan_capabilities(files: Mapping[str, bytes], *, seconds: float = SECONDS, memory: int = BYTES) -> Capabilities:
     """Say what Python files can do, by reading them in a child process.
 
     Args:
@@ -120,12 +120,12 @@ def read_abilities(files: Mapping[str, bytes], *, seconds: float = SECONDS, memo
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=seconds, check=True)  # noqa: S603
         found = json.loads(done.stdout)
-        return Abilities(tuple(Finding(*one) for one in found["findings"]), tuple(found["imports"]))
+        return Capabilities(tuple(Finding(*one) for one in found["findings"]), tuple(found["imports"]))
     except subprocess.TimeoutExpired:
         reason = f"could not be read in {seconds:g} seconds"
     except (subprocess.CalledProcessError, OSError, ValueError):
         reason = "could not be read within the limits of memory and time"
-    return Abilities(tuple(Finding("opaque", reason, name, 1) for name in sorted(files)), ())
+    return Capabilities(tuple(Finding("opaque", reason, name, 1) for name in sorted(files)), ())
 
 
 # In the child process --------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class FrameTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class CTCCharacters:
     """The characters of all rows behind one another.
 
     Attributes:
@@ -113,7 +113,7 @@ def drop(places: Array, lengths: Array, unwanted: Array) -> tuple[Array, Array]:
     return places[~unwanted], np.diff(kept[np.append(0, lengths.cumsum())])
 
 
-def collapse(places: Array, lengths: Array, *, blank: int, group: bool) -> Heard:
+def collapse(places: Array, lengths: Array, *, blank: int, group: bool) -> CTCCharacters:
     """Make one character of neighbours that are equal, unless not `group`, and take the blanks out."""
     row_ends = lengths.cumsum()
     begins = np.ones(places.size, dtype=bool)
@@ -125,17 +125,17 @@ def collapse(places: Array, lengths: Array, *, blank: int, group: bool) -> Heard
     kept = places[starts] != blank
     starts, ends = starts[kept], ends[kept]
     bounds = np.searchsorted(starts, np.append(0, row_ends))
-    return Heard(places[starts], starts, ends, bounds, row_ends - lengths)
+    return CTCCharacters(places[starts], starts, ends, bounds, row_ends - lengths)
 
 
-def time_characters(heard: Heard, parts: list[str]) -> list[Offsets]:
+def time_characters(found: CTCCharacters, parts: list[str]) -> list[Offsets]:
     """Give each row's characters with the frames they begin in and end before."""
-    shift = np.repeat(heard.frames, np.diff(heard.bounds))
-    frames = zip(parts, (heard.starts - shift).tolist(), (heard.ends - shift).tolist(), strict=True)
-    return heard.cut([{"char": part, "start_offset": start, "end_offset": end} for part, start, end in frames])
+    shift = np.repeat(found.frames, np.diff(found.bounds))
+    frames = zip(parts, (found.starts - shift).tolist(), (found.ends - shift).tolist(), strict=True)
+    return found.cut([{"char": part, "start_offset": start, "end_offset": end} for part, start, end in frames])
 
 
-def time_words(heard: Heard, parts: list[str], spaces: Array) -> list[Offsets]:
+def time_words(found: CTCCharacters, parts: list[str], spaces: Array) -> list[Offsets]:
     """Give each row's words, what stands between spaces, with the frames they begin in and end before.
 
     Args:
@@ -143,13 +143,13 @@ def time_words(heard: Heard, parts: list[str], spaces: Array) -> list[Offsets]:
         spaces: whether it is a space, `(characters,)`.
     """
     edges = np.append(True, spaces[1:] != spaces[:-1])[: len(parts)]  # where words and spaces take turns
-    edges[heard.bounds[heard.bounds < len(parts)]] = True
+    edges[found.bounds[found.bounds < len(parts)]] = True
     turns = np.append(np.flatnonzero(edges), len(parts))
     words = np.flatnonzero(~spaces[turns[:-1]])
     first, last = turns[words], turns[words + 1]
-    bounds = np.searchsorted(first, heard.bounds)
-    shift = np.repeat(heard.frames, np.diff(bounds))
-    frames = zip((heard.starts[first] - shift).tolist(), (heard.ends[last - 1] - shift).tolist(), strict=True)
+    bounds = np.searchsorted(first, found.bounds)
+    shift = np.repeat(found.frames, np.diff(bounds))
+    frames = zip((found.starts[first] - shift).tolist(), (found.ends[last - 1] - shift).tolist(), strict=True)
     texts = ("".join(parts[a:b]) for a, b in zip(first.tolist(), last.tolist(), strict=True))
     offsets = [{"word": text, "start_offset": a, "end_offset": b} for text, (a, b) in zip(texts, frames, strict=True)]
-    return heard.cut(offsets, bounds)
+    return found.cut(offsets, bounds)

@@ -21,7 +21,7 @@ from .frames import shrink_adapted
 PIECE = 64  # frames that the convolutions compute at a time on a CPU
 
 
-# Hearing ---------------------------------------------------------------------------------------------------------
+# AudioOptions ---------------------------------------------------------------------------------------------------------
 
 
 class ConvLayer(nn.Module):
@@ -94,15 +94,15 @@ class FeatureEncoder(nn.Module):
         extra = -(-(reach - hop) // hop)  # hops that the last frame of a clip hears besides its own
         hops = pad(x, (0, 0, 0, (frames + extra) * hop - x.shape[1])).unflatten(1, (-1, hop))
         if mask is None:
-            y = pad(self.hear(hops.flatten(0, 2), layers), (0, 0, 0, extra))  # (batch * (frames + extra), channels)
+            y = pad(self.encode(hops.flatten(0, 2), layers), (0, 0, 0, extra))  # (batch * (frames + extra), channels)
             return y.unflatten(0, (-1, frames + extra))[:, :frames]
         heard = reduce(torch.logical_or, (pad(mask, (n, extra - n)) for n in range(extra + 1)))
-        y = self.hear(hops[heard].flatten(0, 1), layers)
+        y = self.encode(hops[heard].flatten(0, 1), layers)
         kept = pad(mask, (0, extra))[heard][: len(y)]
         padded = y.new_zeros(mask.numel(), y.shape[-1])
         return padded.index_copy(0, mask.flatten().nonzero()[:, 0], y[kept]).unflatten(0, mask.shape)
 
-    def hear(self, signal: Tensor, layers: list[Any]) -> Tensor:
+    def encode(self, signal: Tensor, layers: list[Any]) -> Tensor:
         """Compute the frames of one signal `(samples, channels)`, piece by piece where that is faster."""
         if is_traced(signal):
             return self._run(signal, layers)

@@ -44,7 +44,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int, **options: 
     return nn.Conv(outputs, (kernel,), stride, kernel_init=weight, bias_init=bias, **{"padding": "VALID", **options})
 
 
-# Hearing ---------------------------------------------------------------------------------------------------------
+# AudioOptions ---------------------------------------------------------------------------------------------------------
 
 
 class ConvLayer(nn.Module):

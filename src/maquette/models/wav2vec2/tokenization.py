@@ -11,7 +11,7 @@ from maquette import AddedToken, FileFormatError, InputError, ModelOutput, PreTr
 from maquette.errors import did_you_mean
 from maquette.storage.json_files import to_json
 from maquette.text.added_tokens import AddedTokens
-from maquette.text.ctc import FrameTable, Heard, collapse, drop, time_characters, time_words
+from maquette.text.ctc import CTCCharacters, FrameTable, collapse, drop, time_characters, time_words
 from maquette.text.id_rows import IdRows, read_id_rows
 from maquette.text.special_tokens import SpecialToken, SpecialTokenId, as_added_token
 from maquette.text.vocabulary_files import check_ids, read_json_or_lines
@@ -228,15 +228,15 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
         """
         self._check_decoding(unknown)
         rows = read_id_rows(token_ids)
-        heard = self._hear(rows, skip=skip_special_tokens, group=group_tokens)
-        parts = self._table().parts[heard.places].tolist()
+        found = self._find_characters(rows, skip=skip_special_tokens, group=group_tokens)
+        parts = self._table().parts[found.places].tolist()
         between = " " if spaces_between_special_tokens else ""
         tidy = self._tidies(clean_up_tokenization_spaces)
-        texts = [self._finish_text(between.join(row), tidy=tidy) for row in heard.cut(parts)]
+        texts = [self._finish_text(between.join(row), tidy=tidy) for row in found.cut(parts)]
         if not output_char_offsets and not output_word_offsets:
             return texts if rows.batched else texts[0]
-        characters = time_characters(heard, parts) if output_char_offsets else None
-        words = time_words(heard, parts, self._spaces()[heard.places]) if output_word_offsets else None
+        characters = time_characters(found, parts) if output_char_offsets else None
+        words = time_words(found, parts, self._spaces()[found.places]) if output_word_offsets else None
         columns = texts, characters, words
         return Wav2Vec2CTCTokenizerOutput(*(columns if rows.batched else (column and column[0] for column in columns)))
 
@@ -247,7 +247,7 @@ class Wav2Vec2CTCTokenizer(PreTrainedTokenizer):
         """
         return self.decode(read_id_rows(sequences, batched=True), skip_special_tokens, *options, **more)
 
-    def _hear(self, rows: IdRows, *, skip: bool, group: bool) -> Heard:
+    def _find_characters(self, rows: IdRows, *, skip: bool, group: bool) -> CTCCharacters:
         table = self._table()
         places, lengths = table.find(rows), rows.lengths
         if skip:
