@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from maquette import CheckpointError, FileFormatError, MissingFileError, UnsafePathError
-from maquette.checkpoint import ExpectedParameters, match, plan_shards
+from maquette.checkpoint import ExpectedParameters, LoadReport, match, plan_shards
+from maquette.modeling.common import check_ties
 
 
 class Body(Tricky):
@@ -270,7 +271,7 @@ def test_no_weights_at_all(tmp_path: Path) -> None:
 def test_a_variant_is_asked_for_by_name(tmp_path: Path) -> None:
     model = WithHead(TrickyConfig())
     model.save_pretrained(tmp_path, variant="fp16", max_shard_size=100)
-    assert (tmp_path / "model.fp16.safetensors.index.json").is_file()
+    assert (tmp_path / "model.safetensors.index.fp16.json").is_file()
     with pytest.raises(MissingFileError, match="variant="):
         WithHead.from_pretrained(tmp_path)
     assert torch.equal(WithHead.from_pretrained(tmp_path, variant="fp16").head.weight, model.head.weight)
@@ -349,3 +350,14 @@ def test_ignored_names_are_not_reported() -> None:
     )
     assert report.unexpected == []
     assert report.assigned == {"w": "w"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.0])
+def test_tied_weights_of_equal_bits_are_equal(saved: Path, value: float) -> None:
+    """Also where NaN is among them, which equals nothing by arithmetic."""
+    table = torch.full((5, 4), value)
+    report = LoadReport(conflicts=[("one", "two")])
+    check_ties(report, {"one": table, "two": table.clone()})
+    check_ties(report, {"one": table.numpy(), "two": table.numpy().copy()})
+    with pytest.raises(CheckpointError, match="one and two"):
+        check_ties(report, {"one": table, "two": torch.ones(5, 4)})

@@ -267,3 +267,89 @@ def test_several_devices_are_refused(tmp_path: Path, device_map) -> None:
     TinyLM(TinyConfig()).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="one device"):
         TinyLM.from_pretrained(tmp_path, device_map=device_map)
+
+
+class WordsConfig(PretrainedConfig):
+    model_type = "words-surgery"
+    vocab_size: int = 7
+    dim: int = 7  # as many as words: only names tell a bias of words from other vectors
+
+
+class Decoder(nn.Module):
+    """As BERT has it: the output layer's bias is also a parameter of the head; or, in older ones, only that."""
+
+    def __init__(self, config: WordsConfig, *, has_own_bias: bool) -> None:
+        super().__init__()
+        self.norm_scale = nn.Parameter(torch.ones(config.dim))
+        self.decoder = nn.Linear(config.dim, config.vocab_size, bias=has_own_bias)
+        self.bias = nn.Parameter(torch.arange(float(config.vocab_size)))
+        if has_own_bias:
+            self.decoder.bias = self.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = self.decoder(x * self.norm_scale)
+        return scores if self.decoder.bias is not None else scores + self.bias
+
+
+@pytest.mark.parametrize("size", [5, 10])
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("has_own_bias", [False, True])
+def test_a_bias_of_the_vocabulary_follows_a_resize(tmp_path, has_own_bias: bool, is_tied: bool, size: int) -> None:
+    class Words(PreTrainedModel):
+        config_class = WordsConfig
+
+        def __init__(self, config: WordsConfig) -> None:
+            super().__init__(config)
+            self.table = nn.Embedding(config.vocab_size, config.dim)
+            self.other = nn.Linear(config.dim, config.vocab_size, bias=False)  # tied by hand to the table
+            self.other.weight = self.table.weight
+            self.head = Decoder(config, has_own_bias=has_own_bias)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.table
+
+        def get_output_embeddings(self) -> nn.Module:
+            return self.head.decoder
+
+        def set_output_embeddings(self, value: nn.Module) -> None:
+            self.head.decoder = value
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.table(ids))
+
+    model = Words(WordsConfig(tie_word_embeddings=is_tied)).eval()
+    ids, kept = torch.arange(5)[None], min(size, 7)
+    before = model(ids)
+    model.head.bias.requires_grad_(False)
+    model.resize_token_embeddings(size)
+    scores = model(ids)
+    assert scores.shape == (1, 5, size)
+    assert torch.allclose(scores[..., :kept], before[..., :kept], atol=1e-6)
+    assert model.head.bias.shape == (size,)
+    assert not model.head.bias.requires_grad
+    assert model.head.norm_scale.shape == (7,)
+    assert model.other.weight is model.table.weight
+    assert (model.head.decoder.weight is model.table.weight) == is_tied
+    assert (model.head.decoder.bias is model.head.bias) == has_own_bias
+    model.save_pretrained(tmp_path)
+    assert torch.equal(Words.from_pretrained(tmp_path)(ids), scores)
+
+
+def test_a_resize_that_no_configuration_could_remember_changes_nothing() -> None:
+    class NoSize(PretrainedConfig):
+        model_type = "no-size"
+
+    class Words(PreTrainedModel):
+        config_class = NoSize
+
+        def __init__(self, config: NoSize) -> None:
+            super().__init__(config)
+            self.table = nn.Embedding(7, 3)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.table
+
+    model = Words(NoSize())
+    with pytest.raises(ValueError, match="no field vocab_size"):
+        model.resize_token_embeddings(9)
+    assert model.table.weight.shape == (7, 3)

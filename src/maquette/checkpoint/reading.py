@@ -25,9 +25,17 @@ Shape = tuple[int, ...]
 
 
 def with_variant(name: str, variant: str | None) -> str:
-    """Put a variant into a file name: `model.safetensors` → `model.fp16.safetensors`."""
-    stem, _, rest = name.partition(".")
-    return f"{stem}.{variant}.{rest}" if variant else name
+    """Put a variant into a file name, as the field does: `model.fp16.safetensors`, `model.safetensors.index.fp16.json`.
+
+    Raises:
+        ValueError: the variant is no part of a file name.
+    """
+    if variant is None:
+        return name
+    if not re.fullmatch(r"\w[\w.+-]*", variant):
+        raise ValueError(f"variant={variant!r} goes into file names: letters, digits, '_', '-', '+' and dots.")
+    stem, _, ending = name.rpartition(".")
+    return f"{stem}.{variant}.{ending}"
 
 
 class Checkpoint:
@@ -50,11 +58,13 @@ class Checkpoint:
             MissingFileError: there are none, or shards of them are missing; lists which.
             FileFormatError: a file is damaged, or the index does not fit its shards.
         """
-        single, index = with_variant(WEIGHTS_NAME, variant), with_variant(INDEX_NAME, variant)
+        single = with_variant(WEIGHTS_NAME, variant)
         if path := source.find(single):
             return cls({path: None}, source.label)
-        if (path := source.find(index)) is None:
-            raise _no_weights(source, single)
+        names = [with_variant(INDEX_NAME, variant), *([f"{single}.index.json"] if variant else [])]  # and our older one
+        index, path = next(((name, path) for name in names if (path := source.find(name))), (names[0], None))
+        if path is None:
+            raise _no_weights(source, single, names[0])
         weight_map = read_json(path, label=f"{source.label}/{index}").get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
             raise FileFormatError(f"{source.label}/{index} has no weight_map from tensor names to file names.")
@@ -126,7 +136,7 @@ def _opened(path: Path, framework: str, label: str) -> Iterator[Any]:
         ) from error
 
 
-def _no_weights(source: Source, single: str) -> MissingFileError:
+def _no_weights(source: Source, single: str, index: str) -> MissingFileError:
     names = source.names()
     if pickled := [name for name in names if PICKLED.match(name)]:
         return MissingFileError(
@@ -135,9 +145,9 @@ def _no_weights(source: Source, single: str) -> MissingFileError:
             "    from safetensors.torch import save_file\n"
             f"    save_file(torch.load({pickled[0]!r}, weights_only=True), {single!r}, {{'format': 'pt'}})"
         )
-    variants = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
+    variants = [name for name in names if re.search(r"\.safetensors(\.index(\.[\w.+-]+)?\.json)?$", name)]
     found = f" It has {', '.join(variants)}: pass variant=… for one of them." if variants else ""
-    return MissingFileError(f"{source.label!r} has no weights, {single} or {INDEX_NAME}.{found}{source.note}")
+    return MissingFileError(f"{source.label!r} has no weights, {single} or {index}.{found}{source.note}")
 
 
 def read_names(metadata: Mapping[str, str], key: str) -> list[str]:

@@ -9,8 +9,6 @@ from maquette.checkpoint.reading import INDEX_NAME, WEIGHTS_NAME, with_variant
 from maquette.storage.json_files import to_json
 from maquette.storage.transaction import Transaction
 
-STALE = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$")
-
 
 def parse_size(size: int | str) -> int:
     """Read a size such as `"5GB"` (10⁹) or `"5GiB"` (2³⁰); a number is bytes."""
@@ -39,8 +37,8 @@ def plan_shards(sizes: Mapping[str, int], limit: int, *, variant: str | None = N
         used += size
     if len(groups) == 1:
         return {with_variant(WEIGHTS_NAME, variant): groups[0]}
-    stem = f"model-{{:05d}}-of-{len(groups):05d}.safetensors"
-    return {with_variant(stem.format(number), variant): group for number, group in enumerate(groups, 1)}
+    stem = with_variant(WEIGHTS_NAME, variant).removesuffix(".safetensors")
+    return {f"{stem}-{n:05d}-of-{len(groups):05d}.safetensors": group for n, group in enumerate(groups, 1)}
 
 
 def write_weights(
@@ -68,8 +66,16 @@ def write_weights(
         weight_map = {name: file for file, names in shards.items() for name in names}
         content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
         transaction.write(with_variant(INDEX_NAME, variant), to_json(content))
-    if variant is None:
-        transaction.supersede(STALE)
+    transaction.supersede(_files_of(variant))
+
+
+def _files_of(variant: str | None) -> re.Pattern[str]:
+    """Match the names of all weights files of a variant, also as earlier versions wrote them."""
+    name, shard = f"\\.{re.escape(variant)}" if variant else "", r"(-\d{5}-of-\d{5})?"
+    return re.compile(
+        rf"(model{name}{shard}\.safetensors|model{shard}{name}\.safetensors(\.index\.json)?"
+        rf"|model\.safetensors\.index{name}\.json)$"
+    )
 
 
 def _share(path: Path) -> None:

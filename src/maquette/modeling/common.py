@@ -327,7 +327,8 @@ def check_ties(report: LoadReport, weights: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: naming each pair.
     """
-    wrong = [f"{one} and {two}" for one, two in report.conflicts if not (weights[one] == weights[two]).all()]
+    pairs = [(one, two, weights[one], weights[two]) for one, two in report.conflicts]
+    wrong = [f"{one} and {two}" for one, two, a, b in pairs if not ((a == b) | ((a != a) & (b != b))).all()]  # NaN too
     if wrong:
         raise CheckpointError(
             f"The model ties weights for which the file holds different values:{bullets(wrong)}\nIf the checkpoint was "

@@ -9,7 +9,7 @@ differs: after `torch.random.fork_rng`, the outer stream goes on from where it s
 After the weights are assigned, `run` performs the fills that are still wanted.
 """
 
-import functools
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,22 +17,9 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
-ALLOCATIONS = {
-    "aten::empty",
-    "aten::empty_like",
-    "aten::empty_strided",
-    "aten::empty_permuted",
-    "aten::new_empty",
-    "aten::new_empty_strided",
-}
-# In-place fills whose result does not depend on what was there before.
-RANDOM_FILLS = {
-    f"aten::{name}_"
-    for name in ("uniform", "normal", "random", "bernoulli", "exponential", "log_normal", "cauchy", "geometric")
-}
+from maquette.modeling.provenance import Construction, Kind, entered, storage_id
+
 # What reads memory without going through the dispatcher.
 DIRECT_READS = {
     getattr(torch.Tensor, name)
@@ -79,17 +66,15 @@ class Deferred:
         self._pending: list[Fill] = []
         self._waiting: set[int] = set()
         self._stream: torch.Tensor | None = None
-        self._modes: tuple[Any, ...] = ()
+        self._modes = contextlib.ExitStack()
 
     def __enter__(self) -> "Deferred":
-        self._modes = (_Reads(self), _Operations(self))
-        for mode in self._modes:
-            mode.__enter__()
+        self._modes.enter_context(_Reads(self))
+        self._modes.enter_context(entered(_Operations(self)))
         return self
 
     def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
+        self._modes.close()
 
     def is_pending(self, storage: int) -> bool:
         """Tell whether this memory waits for a fill."""
@@ -97,11 +82,11 @@ class Deferred:
 
     def is_uninitialised(self, tensor: torch.Tensor) -> bool:
         """Tell whether nothing has ever been written to this memory, nor is going to be."""
-        return _storage_id(tensor) in self._fresh and not self.is_pending(_storage_id(tensor))
+        return storage_id(tensor) in self._fresh and not self.is_pending(storage_id(tensor))
 
     def run(self, *, except_for: Iterable[torch.Tensor] = ()) -> None:
         """Run what is pending, in the order it was asked for, but not for the memory of these tensors."""
-        skipped = {_storage_id(tensor) for tensor in except_for}
+        skipped = {storage_id(tensor) for tensor in except_for}
         wanted = [fill for fill in self._take_pending() if fill.storage.cdata not in skipped]
         while wanted and wanted[-1].is_orphan:
             wanted.pop()
@@ -137,56 +122,47 @@ class Deferred:
             if self._stream is None or not torch.equal(now, self._stream):
                 self._stream = now
         view = target.dtype, target.storage_offset(), target.size(), target.stride()
-        storage = self._fresh[_storage_id(target)]
+        storage = self._fresh[storage_id(target)]
         self._waiting.add(storage.cdata)
         self._pending.append(Fill(operation, storage, view, self._stream if random else None))
 
-    def allocated(self, tensor: torch.Tensor) -> None:
+    def allocated(self, memory: StorageWeakRef) -> None:
         """Remember memory that nothing was written to yet."""
-        reference = StorageWeakRef(tensor.untyped_storage())
-        self._fresh[reference.cdata] = reference
+        self._fresh[memory.cdata] = memory
+
+    def written(self, tensor: torch.Tensor) -> None:
+        """Forget that this memory was fresh."""
+        self._fresh.pop(storage_id(tensor), None)
 
     def is_fresh(self, tensor: torch.Tensor) -> bool:
         """Tell whether a fill of this tensor may wait."""
-        return _storage_id(tensor) in self._fresh
+        return storage_id(tensor) in self._fresh
 
 
-def _storage_id(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-class _Operations(TorchDispatchMode):
+class _Operations(Construction):
     """Sees every operation of the constructor, after autograd."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Say no: torch would otherwise import its compiler, 1.3 s and 70 MB, to keep it from looking in here."""
-        return False
 
     def __init__(self, deferred: Deferred) -> None:
         super().__init__()
         self.deferred = deferred
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        kind = _kind(func)
-        if kind.view:
-            return func(*args, **kwargs)
-        if kind.allocates:
-            result = func(*args, **kwargs)
-            self.deferred.allocated(result)
-            return result
-        tensors = [arg for arg in _flatten((args, kwargs)) if isinstance(arg, torch.Tensor)]
+    def _allocated(self, tensor: torch.Tensor) -> None:
+        super()._allocated(tensor)
+        self.deferred.allocated(self._drawn[storage_id(tensor)])
+
+    def _waits(self, func: Any, kind: Kind, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> bool:
         if kind.fills and self._may_wait(tensors, kwargs):
-            target, numbers = args[0], args[1:]
-            self.deferred.note(target, lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
-            return target
-        if kind.random or any(self.deferred.is_pending(_storage_id(tensor)) for tensor in tensors):
+            numbers = args[1:]
+            self.deferred.note(args[0], lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
+            return True
+        if kind.random or any(self.deferred.is_pending(storage_id(tensor)) for tensor in tensors):
             self.deferred.flush()
-        result = func(*args, **kwargs)
-        if kind.writes:
-            self.deferred._fresh.pop(_storage_id(args[0]), None)
-        return result
+        return False
+
+    def _follow(self, kind: Kind, written: list[torch.Tensor], inputs: list[torch.Tensor], result: Any) -> None:
+        super()._follow(kind, written, inputs, result)
+        for tensor in written:
+            self.deferred.written(tensor)
 
     def _may_wait(self, tensors: list[torch.Tensor], kwargs: dict[str, Any]) -> bool:
         """A fill may wait if it concerns fresh memory only, and the random stream of everyone."""
@@ -201,44 +177,6 @@ class _Reads(TorchFunctionMode):
         self.deferred = deferred
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in DIRECT_READS and args and self.deferred.is_pending(_storage_id(args[0])):
+        if func in DIRECT_READS and args and self.deferred.is_pending(storage_id(args[0])):
             self.deferred.flush()
         return func(*args, **(kwargs or {}))
-
-
-@dataclass(frozen=True)
-class _Kind:
-    view: bool
-    allocates: bool
-    fills: bool
-    random: bool
-    writes: bool
-
-
-@functools.cache
-def _kind(func: Any) -> _Kind:
-    """Read off an operator's schema what it does with memory."""
-    schema = func._schema
-    first = schema.arguments[0].alias_info if schema.arguments else None
-    writes = first is not None and first.is_write
-    aliases = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
-    only_numbers = not any("Tensor" in str(argument.type) for argument in schema.arguments[1:])
-    random = torch.Tag.nondeterministic_seeded in func.tags
-    return _Kind(
-        view=(aliases and not writes) or torch.Tag.inplace_view in func.tags,
-        allocates=schema.name in ALLOCATIONS,
-        # Arithmetic in place (`mul_`, `clamp_`) may wait too: it finds what the earlier notes leave
-        fills=writes and only_numbers and (schema.name in RANDOM_FILLS or not random),
-        random=random,
-        writes=writes,
-    )
-
-
-def _flatten(value: Any) -> Iterable[Any]:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _flatten(item)
-    elif isinstance(value, dict):
-        yield from _flatten(tuple(value.values()))
-    else:
-        yield value

@@ -77,14 +77,14 @@ class EmbeddingMixin:
         """Fit the vocabulary to a tokenizer; gives the input embeddings.
 
         Rows that both sizes have keep their values. New rows are initialised as the model initialises its embeddings.
-        The output layer and its bias follow, and so does `config.vocab_size`.
+        The output layer and its bias follow, also where a head holds the bias itself, and so does `config.vocab_size`.
 
         Args:
             new_num_tokens: rows wanted; unless given, as many as there are.
             pad_to_multiple_of: round up, for the sake of fast matrix products.
 
         Raises:
-            ValueError: a size below one.
+            ValueError: a size below one, or a configuration without `vocab_size`.
         """
         old = self.get_input_embeddings()
         size = old.num_embeddings if new_num_tokens is None else new_num_tokens  # type: ignore[union-attr]
@@ -96,15 +96,23 @@ class EmbeddingMixin:
             size = -(-size // pad_to_multiple_of) * pad_to_multiple_of
         if size == old.num_embeddings:
             return old
-        output = self.get_output_embeddings()
-        tied = output is not None and output.weight is old.weight
+        if not hasattr(self.config, "vocab_size"):
+            raise ValueError(
+                f"{type(self.config).__name__} has no field vocab_size, so a resized {type(self).__name__} "
+                "could not be loaded again: give it one, and build the embeddings from it."
+            )
+        output: Any = self.get_output_embeddings()
         new = resize_rows(self, old, size)
+        renewed: dict[Any, Any] = {old.weight: new.weight}
         self.set_input_embeddings(new)
         if output is not None:
             resized = resize_rows(self, output, size)
-            if tied:
+            if output.weight is old.weight:
                 resized.weight = new.weight
+            renewed |= {own: getattr(resized, name) for name, own in output.named_parameters(recurse=False)}
+            renewed |= _resize_biases_beside(self, output, size)
             self.set_output_embeddings(resized)
+        _renew(self, renewed)
         self.config.vocab_size = size
         self.base_model.config.vocab_size = size
         return new
@@ -152,7 +160,7 @@ def _replace(root: Any, old: nn.Module, new: nn.Module) -> None:
 def resize_rows(model: Any, layer: nn.Module, rows: int) -> Any:
     """Copy an embedding or output layer with another number of rows; new rows are as the model initialises them."""
     new: Any = copy.deepcopy(layer)
-    new.__dict__.pop("_is_initialised", None)
+    new.__dict__["_is_initialised"] = True
     shapes = {name: (rows, *p.shape[1:]) for name, p in layer.named_parameters(recurse=False)}
     for name, shape in shapes.items():
         old = getattr(layer, name)
@@ -171,6 +179,29 @@ def resize_rows(model: Any, layer: nn.Module, rows: int) -> Any:
             kept = min(rows, old.shape[0])
             fresh[:kept] = old[:kept]
     return new.train(layer.training)
+
+
+def _resize_biases_beside(model: Any, output: Any, rows: int) -> dict[nn.Parameter, nn.Parameter]:
+    """Give biases of the vocabulary that a head adds by hand, as its output layer has none, another length."""
+    found: dict[nn.Parameter, nn.Parameter] = {}
+    if getattr(output, "bias", None) is not None:
+        return found
+    for parent in model.modules():
+        if any(child is output for child in parent.children()):
+            for name, old in parent.named_parameters(recurse=False):
+                if name.endswith("bias") and old.shape == output.weight.shape[:1]:
+                    kept = old.detach()[:rows]
+                    value = torch.cat([kept, kept.new_zeros(rows - len(kept))])
+                    found[old] = nn.Parameter(value, old.requires_grad)
+    return found
+
+
+def _renew(model: Any, renewed: Mapping[Any, Any]) -> None:
+    """Put parameters in the place of others wherever a model holds these: what was tied by assignment stays tied."""
+    for module in model.modules():
+        for name, old in module._parameters.items():
+            if old is not None and (new := renewed.get(old)) is not None:
+                setattr(module, name, new)
 
 
 def find_pruneable_heads_and_indices(

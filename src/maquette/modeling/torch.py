@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
 from maquette.configuration import PretrainedConfig
@@ -21,6 +20,7 @@ from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.masks import MaskMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
+from maquette.modeling.provenance import constructing, current, is_lazy
 
 # Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
 # floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
@@ -33,8 +33,9 @@ class ModelMeta(type):
     """Finishes every construction: initialisation, ties and pruning happen without the class asking for them."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        model = super().__call__(*args, **kwargs)
-        model._finish()
+        with constructing():
+            model = super().__call__(*args, **kwargs)
+            model._finish()
         return model
 
 
@@ -50,7 +51,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         main_input_name: the first argument of `forward`.
 
     To initialise weights in one place, write `_init_weights(self, module)`: it is called for every module once, after
-    the constructor.
+    the constructor. What the constructor did not draw itself, but loaded or was handed, keeps its values.
     """
 
     supports_gradient_checkpointing: ClassVar[bool] = False
@@ -77,21 +78,22 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
 
     def post_init(self) -> None:
         """Initialise what `_init_weights` says; happens by itself after the constructor, so nobody needs to call it."""
-        if type(self)._init_weights is not PreTrainedModel._init_weights:
-            with torch.no_grad():
+        construction = current()
+        if construction is not None and _initialises(self):
+            with torch.no_grad(), construction.keeping(self):
                 self._initialise(self)
 
     init_weights = post_init  # as older models call it
 
     def _initialise(self, module: nn.Module) -> None:
         """Initialise children before parents, and every module once, whichever model of a nest comes first."""
-        if module.__dict__.get("_is_initialised"):
-            return
         for child in module.children():
-            self._initialise(child)
-        owner = module if isinstance(module, PreTrainedModel) else self
-        owner._init_weights(module)
-        module.__dict__["_is_initialised"] = True
+            owner = child if isinstance(child, PreTrainedModel) and _initialises(child) else self
+            owner._initialise(child)
+        if not module.__dict__.get("_is_initialised"):
+            owner = module if isinstance(module, PreTrainedModel) else self
+            owner._init_weights(module)
+            module.__dict__["_is_initialised"] = True
 
     def _init_weights(self, module: nn.Module) -> None:
         """Override to initialise a module's own parameters; without it, they keep what their constructors gave."""
@@ -117,7 +119,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
             if canonical != name:
                 slots.aliases[name] = canonical
             else:
-                slots.shapes[name] = None if _is_lazy(target) else tuple(target.shape)
+                slots.shapes[name] = None if is_lazy(target) else tuple(target.shape)
         late = {name for name, target in _targets(model).items() if target is None}
         late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if _parent(model, name) is not None}
         slots.lazy = late.__contains__
@@ -149,7 +151,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
             )
         kind = _as_dtype(dtype)
         found = {name: _converted(weights[key], kind) for name, key in report.assigned.items()}
-        filled = [target for name in found if (target := targets.get(name)) is not None and not _is_lazy(target)]
+        filled = [target for name in found if (target := targets.get(name)) is not None and not is_lazy(target)]
         pending.run(except_for=filled)
         cls._check_fresh(pending, {name: targets[name] for name in report.missing})
         check_ties(report, weights)
@@ -164,7 +166,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     @classmethod
     def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:
         empty = [
-            name for name, t in missing.items() if t is not None and not _is_lazy(t) and pending.is_uninitialised(t)
+            name for name, t in missing.items() if t is not None and not is_lazy(t) and pending.is_uninitialised(t)
         ]
         if empty:
             raise CheckpointError(
@@ -212,7 +214,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
             f"{name} is a {type(value).__name__}" for name, value in kept.items() if not isinstance(value, torch.Tensor)
         ]:
             raise SaveError(f"{type(self).__name__}: only tensors can be saved:{bullets(wrong)}")
-        if empty := [name for name, value in kept.items() if value.is_meta or _is_lazy(value)]:
+        if empty := [name for name, value in kept.items() if value.is_meta or is_lazy(value)]:
             raise SaveError(
                 f"{type(self).__name__}: these have no values yet (on the meta device, or a lazy layer that saw no "
                 f"input):{bullets(empty)}"
@@ -299,6 +301,10 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
 
 
+def _initialises(model: PreTrainedModel) -> bool:
+    return type(model)._init_weights is not PreTrainedModel._init_weights
+
+
 def _targets(model: nn.Module) -> dict[str, Any]:
     """Name every parameter and every buffer that is saved; a buffer that is not there yet is None."""
     found: dict[str, Any] = {}
@@ -331,10 +337,6 @@ def _parent(model: nn.Module, name: str) -> nn.Module | None:
         return None
 
 
-def _is_lazy(tensor: Any) -> bool:
-    return isinstance(tensor, UninitializedParameter | UninitializedBuffer)
-
-
 def _as_dtype(dtype: Any) -> torch.dtype | None:
     """Read `torch.bfloat16`, `"bfloat16"` or `"torch.bfloat16"`; None and `"auto"` mean what the file holds."""
     if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
@@ -362,7 +364,7 @@ def _put(model: nn.Module, name: str, target: Any, value: torch.Tensor, *, copy:
         with torch.no_grad():
             target.copy_(value)
     else:
-        if _is_lazy(target):
+        if is_lazy(target):
             target.materialize(value.shape)
         target.data = value.to(target.device)
 
@@ -387,7 +389,7 @@ def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable
             counts[tensor.dtype] += tensor.numel()
     kind = dtype or (counts.most_common(1)[0][0] if counts else None)
     for tensor in left:
-        if kind and tensor is not None and not _is_lazy(tensor) and tensor.is_floating_point():
+        if kind and tensor is not None and not is_lazy(tensor) and tensor.is_floating_point():
             tensor.data = tensor.data.to(kind)
 
 
