@@ -5,11 +5,13 @@ batch, and never touches the random sequences of the model. So a run that is res
 with more worker processes, sees the same data to the last bit.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
+import torch.utils.data._utils.worker as worker_module
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from maquette.errors import ConfigurationError
@@ -133,7 +135,11 @@ def row_lengths(dataset: Any, name: str, named: Callable[[Any], Any]) -> list[in
 
 
 class Flow(IterableDataset[Portion]):
-    """The batches of something that can only be gone through from its beginning, with random sequences of its own."""
+    """The batches of something that can only be gone through from its beginning, with random sequences of its own.
+
+    With several reading processes, data that asks torch's `get_worker_info` for its share is taken at its word. Of any
+    other, each process goes through all rows and makes every batch whose turn is its.
+    """
 
     def __init__(self, dataset: Iterable[Any], collate: Collate, plan: Plan) -> None:
         self.dataset, self.collate, self.plan = dataset, collate, plan
@@ -144,21 +150,52 @@ class Flow(IterableDataset[Portion]):
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[Portion]:
-        stream = Stream("flow", self.plan.seed, self.epoch)
+        stream, size = Stream("flow", self.plan.seed, self.epoch), self.plan.size
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
-        with stream:
+        with _watched() as worker, stream:
             source = iter(self.dataset)
-            list(islice(source, self.start * self.plan.size))
-        for number in range(self.start, 2**63):
+            rest = chain(list(islice(source, 1)), source)  # by its first row, data has asked for its share
+        if worker.is_asked:  # other rows than its neighbours'
+            stream, start, between = Stream("flow", self.plan.seed, self.epoch, worker.rank), worker.rank, 0
+        else:
+            start, between = self.start + worker.rank, worker.count - 1
+        skipped = 0 if worker.is_asked else start
+        for number in range(start, 2**63, worker.count):
             with stream:
-                rows = list(islice(source, self.plan.size))
+                rows = list(islice(rest, skipped * size, (skipped + 1) * size))
             if not rows:
                 return
             own, counted = self.plan.share(rows)
             with seeded("rows", self.plan.seed, self.epoch, number, self.plan.rank):
                 inputs = self.collate(list(own))
             yield Portion(inputs, counted)
+            skipped = between
+
+
+class _Worker:
+    """What torch tells a reading process of itself, with a note of whether the number of processes was asked for."""
+
+    def __init__(self, info: Any) -> None:
+        self._info, self.is_asked = info, False
+        self.rank: int = info.id if info else 0
+        self.count: int = info.num_workers if info else 1
+
+    def __getattr__(self, name: str) -> Any:
+        self.is_asked |= name == "num_workers"
+        return getattr(self._info, name)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[_Worker]:
+    """See whether data asks for its share inside a `with` block; torch has no public way to tell."""
+    info = worker_module._worker_info
+    worker = _Worker(info)
+    worker_module._worker_info = worker if info else None  # type: ignore[assignment]
+    try:
+        yield worker
+    finally:
+        worker_module._worker_info = info
 
 
 def make_loader(
@@ -167,7 +204,7 @@ def make_loader(
     """Make the loader of a data set: one that is read by row numbers, or one that is gone through.
 
     Raises:
-        ConfigurationError: an iterator, which has one beginning only, or workers for something gone through.
+        ConfigurationError: an iterator, which has one beginning only.
     """
     pinned = torch.cuda.is_available()
     own = torch.Generator().manual_seed(plan.seed)  # torch's loader draws a number; not from the model's sequence
@@ -181,12 +218,8 @@ def make_loader(
             f"The data is a {type(dataset).__name__}, which can be gone through once only. Give something whose "
             "__iter__ begins anew each time, or a list."
         )
-    if workers:
-        raise ConfigurationError(
-            f"dataloader_num_workers={workers}: a {type(dataset).__name__} has no row numbers to divide among "
-            "processes. Set it to 0, or give data with __getitem__ and __len__."
-        )
-    return DataLoader(Flow(dataset, collate, plan), batch_size=None, pin_memory=pinned, generator=own)
+    flow = Flow(dataset, collate, plan)
+    return DataLoader(flow, batch_size=None, num_workers=workers, pin_memory=pinned, generator=own)
 
 
 def is_indexed(dataset: Any) -> bool:
@@ -197,6 +230,9 @@ def is_indexed(dataset: Any) -> bool:
 def begin(loader: Any, epoch: int, start: int) -> Iterator[Any]:
     """Go through a loader from batch number `start` of an epoch on, whoever made it."""
     for place in (getattr(loader, "batch_sampler", None), getattr(loader, "dataset", None)):
+        if isinstance(place, Flow) and loader.num_workers:  # only those processes know which batches are whose
+            place.begin(epoch, 0)
+            return islice(iter(loader), start, None)
         if isinstance(place, Batches | Flow):
             place.begin(epoch, start)
             return iter(loader)

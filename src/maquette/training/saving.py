@@ -90,6 +90,8 @@ class Saver(Predictor):
         args = self.args
         size = args.per_device_train_batch_size * self._world
         described = {"batches": self._batches, "rows_in_a_batch": size, "seed": args.seed}
+        if self._batches is None:  # data without row numbers may divide itself among the processes that read it
+            described["reading_processes"] = max(1, args.dataloader_num_workers)
         grouping = {"group_by_length": args.group_by_length}
         return {**described, **grouping, "gradient_accumulation_steps": args.gradient_accumulation_steps}
 
