@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.configuration.schema import parameters
-from maquette.errors import ConfigurationError, MissingPackageError
+from maquette.errors import ConfigurationError
 from maquette.modeling.problems import IGNORED
 from maquette.storage.json_values import own_copy
 from maquette.training.arguments import TrainingArguments
@@ -29,6 +29,7 @@ from maquette.training.interface import ITEMS, Interface
 from maquette.training.label_shift import leave_out_padding, shifts_labels
 from maquette.training.model_states import unwrap
 from maquette.training.preflight import Intake, MissingLossError, evaluating, explain_missing_loss
+from maquette.training.processes import make_accelerator
 from maquette.training.random_states import Stream, seed_everything, seeded
 from maquette.training.state import TrainerControl, TrainerState
 from maquette.training.undoing import undone
@@ -389,30 +390,3 @@ def as_portion(batch: Any) -> Portion:
         return batch
     rows = next((len(value) for value in dict(batch).values() if isinstance(value, Tensor) and value.ndim), 1)
     return Portion(dict(batch), rows)
-
-
-def make_accelerator(args: TrainingArguments) -> Any:
-    """Make the object that knows devices, processes and number types.
-
-    Raises:
-        MissingPackageError: accelerate, or a tracker that was asked for, is not installed.
-    """
-    try:
-        from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        from accelerate.state import AcceleratorState  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise MissingPackageError("Training needs accelerate: pip install 'maquette[train]'.") from error
-    available = [str(getattr(name, "value", name)) for name in get_available_trackers()]
-    if missing := [name for name in args.report_to if name not in available]:
-        known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-        raise MissingPackageError(
-            f"report_to={missing[0]!r}: that tracker is not installed, or accelerate does not know it: it knows "
-            f"{known}."
-        )
-    AcceleratorState._reset_state()  # every trainer chooses its own number type
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else None
-    made = Accelerator(mixed_precision=precision, log_with=args.report_to or None, project_dir=args.output_dir)
-    if made.distributed_type == DistributedType.FSDP and not made.is_fsdp2:
-        raise ConfigurationError("FSDP was launched in its first version: launch it with --fsdp_version 2.")
-    return made
