@@ -221,7 +221,7 @@ def test_edits_of_an_approved_repository_are_refused_by_name(tmp_path: Path, run
 
 LOAD_ALL = """
 import builtins, json, pathlib, sys
-from maquette.cli.app import main
+from maquette.cli import main
 sys.argv = ["maquette", "trust", "user/model", "--approve"]
 try:
     main()
@@ -447,7 +447,7 @@ def test_a_slip_in_the_mode_opens_nothing(project: Path, monkeypatch, mode: str,
 
 FOREIGN = """
 import sys
-from maquette.cli.app import main
+from maquette.cli import main
 from maquette import AutoConfig, UntrustedCodeError
 
 def load(name, trust=True):

@@ -15,6 +15,7 @@ import shlex
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +61,52 @@ def approve(package: CodePackage, trust: bool | str | None, source: Source) -> N
             f'trust_remote_code="sha256:{package.digest}" for exactly this code. `{command(package)}` shows what it '
             "can do. What is data needs no trust: PretrainedConfig.from_pretrained reads its configuration."
         )
-    is_locked, approval = only_recorded(), find_approval(package.identity)
     if isinstance(trust, str):
         _check_pin(package, trust)
-        if not is_locked:
-            if not (approval and approval.is_shared):
-                record_trust(package, collect_references(source, package.auto_map))
-            return
-    if approval is None:
-        if is_locked:
-            raise _not_recorded(package)
-        record_trust(package, collect_references(source, package.auto_map))
-        return
-    if changes := list_changes(approval.entry, package):
+    approval = find_approval(package.identity)
+    changes = list_changes(approval.entry, package) if approval else []
+    case = _decide(trust, approval, changes, is_locked=only_recorded())
+    if case is Case.UNKNOWN:
+        raise _not_recorded(package)
+    if case is Case.CHANGED and approval:
         raise _changed(package, changes, approval)
-    if not is_locked and not approval.is_shared:
-        references = approval.entry.get("references")
-        record_trust(package, collect_references(source, package.auto_map) if references is None else references)
+    if case is Case.RECORD:
+        known = approval.entry.get("references") if approval and not changes and trust is True else None
+        record_trust(package, collect_references(source, package.auto_map) if known is None else known)
+
+
+class Case(Enum):
+    """What becomes of code that the caller wants to run."""
+
+    RUN = "it runs"
+    RECORD = "it runs, and is recorded as approved by this user"
+    UNKNOWN = "it is refused: nothing is on record"
+    CHANGED = "it is refused: something else is on record"
+
+
+def _decide(trust: bool | str, approval: "Approval | None", changes: list[str], *, is_locked: bool) -> Case:
+    """Decide by what the caller says and what is on record.
+
+    ================  ===============  =====================  ==================================
+    the caller says   MAQUETTE_TRUST   on record              then
+    ================  ===============  =====================  ==================================
+    its sha256        not locked       anything               RUN, and RECORD unless a team's
+    its sha256, True  locked           nothing                UNKNOWN
+    True              not locked       nothing                RECORD
+    its sha256, True  locked           other code             CHANGED
+    True              not locked       other code             CHANGED
+    any               any              this code, by a user   RECORD, unless locked
+    any               any              this code, by a team   RUN
+    ================  ===============  =====================  ==================================
+    """
+    is_shared = approval is not None and approval.is_shared
+    if isinstance(trust, str) and not is_locked:
+        return Case.RUN if is_shared else Case.RECORD
+    if approval is None:
+        return Case.UNKNOWN if is_locked else Case.RECORD
+    if changes:
+        return Case.CHANGED
+    return Case.RUN if is_locked or is_shared else Case.RECORD
 
 
 def approve_foreign(package: CodePackage, trust: bool | str, who: str) -> None:
@@ -87,19 +117,20 @@ def approve_foreign(package: CodePackage, trust: bool | str, who: str) -> None:
         trust: `trust_remote_code` as the caller gave it; True is not meant for this code, its own pin is.
         who: which checkpoint names it, for messages.
     """
-    approval = find_approval(package.identity)
     if isinstance(trust, str):
         _check_pin(package, trust)
-    if approval is None and (trust is True or only_recorded()):
+    approval = find_approval(package.identity)
+    changes = list_changes(approval.entry, package, maps=False) if approval else []
+    case = _decide(trust, approval, changes, is_locked=trust is True or only_recorded())
+    if case is Case.UNKNOWN:
         raise UntrustedCodeError(
             f"{who}, which needs an approval of its own. Nothing of it was run: {list_files(package)}. If you have "
             f"read it and trust it, run `{command(package, _way())}`, or pass "
             f'trust_remote_code="sha256:{package.digest}" once.'
         )
-    if approval and (trust is True or only_recorded()):
-        if changes := list_changes(approval.entry, package, maps=False):
-            raise _changed(package, changes, approval)
-    elif not (approval and approval.is_shared):
+    if case is Case.CHANGED and approval:
+        raise _changed(package, changes, approval)
+    if case is Case.RECORD:
         record_trust(package, approval.entry.get("references") if approval else None)
 
 
