@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -181,6 +181,13 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
             return f" It is an attribute of the class; annotate it there, {name}: {kind} = …, to make it a field."
         return did_you_mean(name, {*self._names(), *self._extra, *self._derived} - {name})
 
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of all values, so that `"dim" in config` tells whether there is one."""
+        return iter(self._plain(lambda value, _: value))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._canonical(name) in [*self]
+
     def update(self, config_dict: Mapping[str, Any]) -> None:
         """Set several attributes, all of them or, where one is wrong, none."""
         changed = self if "_making" in self.__dict__ else copy.deepcopy(self)
@@ -199,6 +206,12 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         def num_labels(self) -> int:
             """How many classes there are: the length of `id2label`, which follows when this is set."""
             return len(self.id2label)
+
+    @property
+    def sub_configs(self) -> dict[str, type["PretrainedConfig"]]:
+        """The fields that hold configurations of their own, with the classes of these."""
+        found = {name: self.__dict__.get(name) for name in self._schema()}
+        return {name: type(value) for name, value in found.items() if isinstance(value, PretrainedConfig)}
 
     @property
     def use_return_dict(self) -> bool | None:
@@ -371,6 +384,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         Raises:
             MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
         """
+        kwargs.pop("_from_auto", None)  # transformers' loaders pass it
         with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             return cls.from_source(source, kwargs, return_unused_kwargs=return_unused_kwargs)
 

@@ -99,9 +99,12 @@ class ModelMixin(PretrainedMixin):
         from_pt: bool = False,
         from_tf: bool = False,
         from_flax: bool = False,
+        adapter_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Do the work of `from_pretrained` on a source that is open already."""
+        if (adapter_kwargs or {}).get("_adapter_model_path"):  # transformers' loaders pass it, with or without one
+            raise ValueError(f"{source.label!r} holds an adapter: load the model first, then the adapter with peft.")
         if use_safetensors is False:
             raise ValueError("use_safetensors=False: maquette reads safetensors only. Convert the weights first.")
         tolerance = Strictness(
