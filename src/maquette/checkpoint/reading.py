@@ -152,7 +152,7 @@ def _no_weights(source: Source, single: str, index: str) -> MissingFileError:
 
 def read_names(metadata: Mapping[str, str], key: str) -> list[str]:
     """Read a list of names that a save noted in its safetensors metadata; absent means none."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         names = json.loads(metadata.get(key, "[]"))
         if isinstance(names, list):
             return [name for name in names if isinstance(name, str)]

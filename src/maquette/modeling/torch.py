@@ -21,6 +21,7 @@ from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.masks import MaskMixin
 from maquette.modeling.outputs import ModelOutput, watch_outputs
 from maquette.modeling.provenance import constructing, current, is_lazy
+from maquette.storage.json_files import parse_json
 
 # Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
 # floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
@@ -325,7 +326,8 @@ def _unsaved_buffers(model: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
 def _restore_types(model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Give buffers that no file holds the types they had when the model was saved."""
     buffers = dict(_unsaved_buffers(model))
-    for name, kind in json.loads(metadata.get(BUFFER_TYPES, "{}")).items():
+    kinds = parse_json(metadata.get(BUFFER_TYPES, "{}"), f"{BUFFER_TYPES!r} in the metadata of the weights")
+    for name, kind in (kinds if isinstance(kinds, dict) else {}).items():
         if name in buffers:
             buffers[name].data = buffers[name].to(_as_dtype(kind))
 

@@ -78,7 +78,7 @@ class Journal:
             return cls(contained(folder, staging), files, removed).checked(folder)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FileFormatError(
                 f"{str(folder / JOURNAL)!r} is no journal that maquette wrote ({error}). Remove it if you trust the "
                 "other files of the folder."
