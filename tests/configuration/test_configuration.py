@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_configurations import (
@@ -370,6 +371,54 @@ def test_copies_differences_and_equality() -> None:
         hash(config)
     assert "is_decoder" not in config.to_diff_dict() and config.to_dict()["is_decoder"] is False
     assert json.loads(config.to_json_string(use_diff=False))["return_dict"] is True
+
+
+def test_names_of_values_are_asked_for_as_of_a_container() -> None:
+    config = DistilBert(dim=24, extra={"mine": 1})
+    assert all(name in config for name in ("dim", "hidden_size", "mine", "id2label", "is_decoder", "model_type"))
+    assert all(name not in config for name in ("n_embd", "num_labels_", "", 3, None, "to_dict", "_extra"))
+    assert set(config) == config.to_dict().keys() - {"maquette_version"}
+    assert {name for name in config if getattr(config, name) == 24} == {"dim"}
+
+
+def test_nested_configurations_are_named_with_their_classes() -> None:
+    config = Nested(any=DistilBert())
+    assert config.sub_configs == {"text": Text, "any": DistilBert} and DistilBert().sub_configs == {}
+    assert NestedByHand().sub_configs == {"text": Text}
+
+
+def test_where_it_came_from_goes_by_both_names(tmp_path: Path) -> None:
+    Text().save_pretrained(tmp_path)
+    config = Text.from_pretrained(tmp_path)
+    assert config.name_or_path == config._name_or_path == str(tmp_path) and Text()._name_or_path == ""
+    config.name_or_path = tmp_path / "else"
+    assert config._name_or_path == f"{tmp_path}/else" and config == Text()
+    config.save_pretrained(tmp_path)
+    assert "name_or_path" not in (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert Text.from_pretrained(tmp_path, name_or_path="given", _from_auto=True).name_or_path == "given"
+
+
+def test_a_copy_with_other_fields() -> None:
+    config = Nested(text={"dim": 3, "act": "relu"}, heads={1: [2]})
+    changed = config.__replace__(text={"dim": 4}, either="a")  # what copy.replace calls
+    assert (changed.text, changed.heads, changed.either) == (Text(dim=4, act="relu"), {1: [2]}, "a")
+    assert config.text.dim == 3 and changed.heads is not config.heads
+    with pytest.raises(UnknownFieldError, match="ether"):
+        config.__replace__(ether=3)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_every_protocol(protocol: int) -> None:
+    config = NestedByHand(text={"dim": 5}, num_labels=3, extra={"mine": [1]})
+    again = pickle.loads(pickle.dumps([config, config], protocol))
+    assert again[0] == config and again[0] is again[1] and again[0].to_dict() == config.to_dict()
+    again[0].text.dim = 6
+    assert config.text.dim == 5
+
+
+def test_a_tree_of_configurations_keeps_them_whole() -> None:
+    tree = torch.utils._pytree.tree_map(lambda leaf: [leaf], {"config": Text(dim=3), "more": (Text(), 1)})
+    assert tree == {"config": [Text(dim=3)], "more": ([Text()], [1])}
 
 
 JSON = st.recursive(

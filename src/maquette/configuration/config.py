@@ -183,7 +183,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names of all values, so that `"dim" in config` tells whether there is one."""
-        return iter(self._plain(lambda value, _: value))
+        return (name for name in self._plain(lambda value, _: value) if name not in BOOKKEEPING)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._canonical(name) in [*self]
@@ -233,7 +233,9 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     @name_or_path.setter
     def name_or_path(self, value: str) -> None:
-        self._kept["_name_or_path"] = value
+        self._kept["_name_or_path"] = str(value)
+
+    _name_or_path = name_or_path  # transformers asks by this name too
 
     # Dictionaries and JSON -------------------------------------------------------------------------------------
 
@@ -323,6 +325,10 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def __copy__(self) -> Self:
         return copy.deepcopy(self)
+
+    def __replace__(self, **fields: Any) -> Self:
+        changed: Self = self._changed(fields, "the given configuration")
+        return changed
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {to_json(encode_floats(self._differing(self._plain(_shown)))).rstrip()}"

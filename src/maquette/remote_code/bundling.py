@@ -37,8 +37,9 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
         RemoteCodeError: the code cannot travel; the message says how to mend it.
         SaveError: it would overwrite a file that is from no save.
     """
-    packages = [package for part in (cls, type(config)) if (package := package_of(part))]
-    classes = _registered(cls, type(config))
+    config_class = _config_class(cls, config)
+    packages = [package for part in (cls, config_class) if (package := package_of(part))]
+    classes = _registered(cls, config_class)
     if packages and (package_of(cls) or cls not in classes.values()):
         _carry_on(packages, config, transaction)
     elif packages:
@@ -50,6 +51,13 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
         _copy(cls, classes, config, transaction)
     elif config.auto_map:
         _drop_what_stays_behind(config, transaction)
+
+
+def _config_class(cls: Any, config: Any) -> type:
+    """Give the configuration's class; of two that transformers makes of one file, the one that the model knows."""
+    own, found = getattr(cls, "config_class", None) or cls, type(config)
+    twins = own.__qualname__ == found.__qualname__ and found.__module__.startswith("transformers_modules.")
+    return own if twins else found
 
 
 def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Transaction) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from maquette.errors import FileFormatError
 
-
 DEEPEST = 100  # brackets inside each other; what is made of a file goes through its parts by recursion
 
 
@@ -44,7 +43,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
     except _DuplicateKeyError as error:
         problem = f"gives the key {error.key!r} twice; leave one of them in the file"
     except OverflowError as error:
-        problem = f"holds the number {str(error):.40}, which is too large for a float"
+        problem = f"holds the number {error!s:.40}, which is too large for a float"
     except ValueError:  # what Python says of it names no file
         problem = f"holds a number of more than {sys.get_int_max_str_digits()} digits, which nothing here can mean"
     else:
