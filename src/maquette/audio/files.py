@@ -3,12 +3,12 @@
 import io
 import os
 import struct
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from maquette.errors import FileFormatError, InputError, MaquetteError, MissingFileError, MissingPackageError
+from maquette.storage.paths import user_path
 
 Samples = np.ndarray[Any, Any]
 MOST_SAMPLES = 2**30  # what one file may decode to, 4 GB: compressed silence takes next to no space
@@ -63,7 +63,7 @@ def _open(file: Any, name: str) -> BinaryIO:
     if hasattr(file, "read"):
         return Content(file.read())
     try:
-        return Path(file).expanduser().open("rb")
+        return user_path(file).open("rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MissingFileError(f"{capital(name)} cannot be opened: {reason}.") from error

@@ -22,6 +22,7 @@ from maquette.remote_code.trust import (
     trust_file,
     write_lock,
 )
+from maquette.storage.paths import user_path
 
 app = typer.Typer(
     help="Look at code that comes with models, approve it, and log in to the Hub.",
@@ -95,8 +96,8 @@ def _revoke(target: str, subfolder: str, *, shared: bool) -> None:
     if place is None:
         raise UntrustedCodeError("This project has no maquette.lock, here or above.")
     record = (read_lock() if shared else read_trust()) or {}
-    name = target if os.path.lexists(Path(target).expanduser()) else split_target(target)[0]
-    path = str(Path(name, subfolder).expanduser().resolve())
+    name = target if os.path.lexists(user_path(target)) else split_target(target)[0]
+    path = str(user_path(Path(name, subfolder)).resolve())
     written = f"{name}:{subfolder.strip('/')}" if subfolder else name
     candidates = [written, lock_key(place, path) if shared else path]
     key = next((candidate for candidate in candidates if candidate in record), written)

@@ -20,6 +20,7 @@ from maquette.remote_code.trust import (
     list_changes,
     read_approved,
 )
+from maquette.storage.paths import user_path
 
 MOST_LINES = 400  # of one file's difference
 Line = tuple[str, str]  # a style, and the text
@@ -150,7 +151,7 @@ class Survey:
 
 def split_target(target: str) -> tuple[str, str | None]:
     """Take `REPO@REVISION` apart; what is there as a folder or file is a path, whatever its name."""
-    if os.path.lexists(Path(target).expanduser()) or "@" not in target:
+    if os.path.lexists(user_path(target)) or "@" not in target:
         return target, None
     name, _, revision = target.rpartition("@")
     return name, revision or None

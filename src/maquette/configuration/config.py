@@ -34,6 +34,7 @@ from maquette.hub.sources import Source, open_source, require, take_source_optio
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import dtype_name, encode_floats, own_copy, refuse, to_plain
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.version import __version__
 
@@ -257,7 +258,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], *, use_diff: bool = True) -> None:
         """Write the text of `config.json` to a file of any name."""
-        path = Path(json_file_path)
+        path = user_path(json_file_path)
         if path.is_dir():
             raise SaveError(f"Cannot write to {str(path)!r}: it is a folder. Give a file, or use save_pretrained.")
         with Transaction(path.parent) as transaction:
@@ -343,7 +344,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
         """Make a configuration from a JSON file of any name."""
-        path = Path(json_file)
+        path = user_path(json_file)
         if not path.is_file():
             near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
             raise MissingFileError(f"There is no file {str(path)!r}.{did_you_mean(path.name, near)}")

@@ -25,6 +25,7 @@ from maquette.hub.errors import (
     one_line,
     similar_folders,
 )
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import JOURNAL, Journal, contained, locked
 
 logger = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class HubRepository:
         from huggingface_hub.file_download import repo_folder_name
 
         root = self.hub.cache_dir or constants.HF_HUB_CACHE
-        return Path(root).expanduser() / repo_folder_name(repo_id=self.label, repo_type="model")
+        return user_path(root) / repo_folder_name(repo_id=self.label, repo_type="model")
 
     @property
     def _snapshot(self) -> Path:
@@ -382,10 +383,7 @@ def _expanded(label: str) -> Path:
         raise TypeError(f"A name or path is a text, not {label!r}.")
     if not label.strip():
         raise MissingFileError(f"{label!r} names no folder, file or repository. For the folder you are in, pass '.'.")
-    try:
-        return Path(label).expanduser()
-    except RuntimeError as error:  # "~nobody"
-        raise MissingFileError(f"There is no file or folder {label!r}: {one_line(error)}.") from error
+    return user_path(label)
 
 
 def _subfolder(path: Path, subfolder: str | None, label: str) -> Path:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from maquette.errors import did_you_mean
@@ -18,7 +17,7 @@ def committing(folder: str | os.PathLike[str]) -> Iterator[Transaction]:
     if transaction.code:
         from maquette.remote_code.trust import record_own_save
 
-        record_own_save(Path(folder), *transaction.code)
+        record_own_save(transaction.folder, *transaction.code)
 
 
 HUB_OPTIONS = frozenset(
@@ -85,7 +84,7 @@ class PretrainedMixin:
         if push_to_hub:
             from maquette.hub.upload import PushOptions, push
 
-            repo_id = hub_options.pop("repo_id", Path(save_directory).resolve().name)
+            repo_id = hub_options.pop("repo_id", transaction.folder.resolve().name)
             saved = None if self._merges_into else transaction  # what is merged is merged with what the Hub has
             push(self, repo_id, PushOptions(**hub_options), saved=saved, **options)
 

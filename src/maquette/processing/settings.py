@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from maquette.configuration.schema import MISSING, FaultError, Field, Schema, takes_any_keyword
@@ -22,6 +21,7 @@ from maquette.hub.sources import Source, open_source, require, take_source_optio
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import decode_floats, encode_floats, own_copy, refuse, to_plain
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
 
     def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         """Write the text of `to_json_string` to a file of any name."""
-        path = Path(json_file_path)
+        path = user_path(json_file_path)
         with Transaction(path.parent) as transaction:
             transaction.write(path.name, self.to_json_string())
 
@@ -216,7 +216,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
     @classmethod
     def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
         """Make one from a JSON file of any name."""
-        return cls._read(read_json(Path(json_file)), {}, str(json_file))
+        return cls._read(read_json(user_path(json_file)), {}, str(json_file))
 
     @classmethod
     def _read(cls, content: Mapping[str, Any], overrides: Mapping[str, Any], place: str) -> Self:

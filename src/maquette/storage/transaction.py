@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from maquette.errors import FileFormatError, SaveError, UnsafePathError
+from maquette.storage.paths import check_folder_name, user_path
 
 try:
     import fcntl
@@ -145,7 +146,7 @@ class Transaction:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self._files: dict[str, None] = {}
         self._removed: dict[str, None] = {}
         self._superseded: list[re.Pattern[str]] = []
@@ -159,6 +160,7 @@ class Transaction:
     def __enter__(self) -> "Transaction":
         if self.folder.exists() and not self.folder.is_dir():
             raise SaveError(f"Cannot save into {str(self.folder)!r}: it is a file. Give a folder, new or existing.")
+        check_folder_name(self.folder)
         self._created = _make_folder(self.folder)
         with locked(self.folder, shared=False):
             if journal := Journal.read(self.folder):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from tokenizers import AddedToken, Tokenizer, models
 
 from maquette.errors import FileFormatError, InputError
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.text.backend import (
     ask,
@@ -61,7 +62,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 "or load one with from_pretrained."
             )
         try:
-            text = Path(file).read_text(encoding="utf-8")
+            text = user_path(file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{file} is not text in UTF-8: {error}.") from error
         return read_backend(text, str(file))

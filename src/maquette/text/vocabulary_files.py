@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from maquette.errors import FileFormatError, MissingFileError
 from maquette.storage.json_files import read_json
+from maquette.storage.paths import user_path
 
 
 def read_lines(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -30,8 +30,8 @@ def read_json_or_lines(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileFormatError: it is not UTF-8, not JSON, or has a token twice (on which line).
     """
     text = _read(path)
-    if Path(path).suffix == ".json" or _is_object(text):
-        return read_json(Path(path))
+    if user_path(path).suffix == ".json" or _is_object(text):
+        return read_json(user_path(path))
     return _number(text, str(path))
 
 
@@ -59,7 +59,7 @@ def check_ids(vocabulary: Mapping[str, Any], place: str) -> dict[str, int]:
 
 def _read(path: str | os.PathLike[str]) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
+        return user_path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not text in UTF-8: {error}.") from error
     except OSError as error:

@@ -8,6 +8,7 @@ import msgspec
 from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields
 from maquette.errors import did_you_mean
 from maquette.storage.json_values import own_copy
+from maquette.storage.paths import user_path
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0)]
@@ -133,8 +134,8 @@ class TrainingArguments:
         self.__dict__[name] = value
 
     def _checked(self, name: str, value: Any) -> Any:
-        if name == "output_dir" and isinstance(value, os.PathLike):
-            value = os.fspath(value)
+        if name == "output_dir" and isinstance(value, str | os.PathLike):
+            value = os.fspath(user_path(value))
         if name == "report_to" and isinstance(value, str):
             value = [] if value == "none" else [value]
         return self._fields[name].check(own_copy(value), _refuse)

@@ -24,6 +24,7 @@ from maquette.errors import CheckpointError, FileFormatError, MissingFileError, 
 from maquette.pretrained.mixin import committing
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import decode_floats, encode_floats, refuse, to_plain
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import Journal, Transaction
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def get_last_checkpoint(folder: str) -> str | None:
     It is for `trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) is not None)`: to go on where there is
     something, and begin where there is nothing. A save that was cut short before it came to be does not count.
     """
-    whole = (path for path in list_checkpoints(Path(folder)) if not _never_was(path))
+    whole = (path for path in list_checkpoints(user_path(folder)) if not _never_was(path))
     return next(map(str, whole), None)
 
 
@@ -157,7 +158,7 @@ def open_checkpoint(output_dir: Path, wanted: Any) -> Path:
         CheckpointError: the one that is wanted is damaged, or all are.
         MissingFileError: there is none.
     """
-    candidates = list_checkpoints(output_dir) if wanted is True else [Path(wanted)]
+    candidates = list_checkpoints(output_dir) if wanted is True else [user_path(wanted)]
     failures = []
     for folder in candidates:
         if not folder.is_dir():

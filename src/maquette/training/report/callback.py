@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.training.callbacks import TrainerCallback
 from maquette.training.report.page import render_page
@@ -25,7 +26,7 @@ def write_report(record: RunRecord, path: str | os.PathLike[str]) -> Path:
 
     Names and values come out as they are, whatever is in them, but for arguments that hold secrets by their name.
     """
-    path = Path(path)
+    path = user_path(path)
     with Transaction(path.parent) as transaction:
         transaction.write(path.name, render_page(record).encode("utf-8", errors="backslashreplace"))
     return path
