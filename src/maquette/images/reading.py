@@ -10,6 +10,7 @@ import numpy as np
 
 from maquette.batch.tensors import framework_of, to_numpy
 from maquette.errors import InputError, MaquetteError, MissingFileError, MissingPackageError
+from maquette.storage.paths import user_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -141,7 +142,8 @@ def _open(source: Any, label: str, max_pixels: int | None) -> "Image":
 
 
 def _opened(module: Any, source: Any) -> "Image":
-    image: Image = module.open(source, formats=FORMATS)
+    file = user_path(source) if isinstance(source, str | os.PathLike) else source
+    image: Image = module.open(file, formats=FORMATS)
     return image
 
 

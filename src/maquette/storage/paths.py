@@ -22,8 +22,10 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:  # "~nobody"
-        name = Path(path).parts[0]
-        raise MissingFileError(f"There is no home folder {name!r}, where {os.fspath(path)!r} begins.") from None
+        user = Path(path).parts[0].removeprefix("~")
+        raise MissingFileError(
+            f"There is no file or folder {os.fspath(path)!r}: no user {user!r} is known here."
+        ) from None
 
 
 def check_folder_name(folder: Path) -> None:
