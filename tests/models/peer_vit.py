@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from torchvision_operators import declare_operators
 
 declare_operators()  # the peer's vision models import torchvision where it is installed
