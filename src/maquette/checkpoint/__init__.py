@@ -13,6 +13,7 @@ from maquette.checkpoint.reading import (
     WEIGHTS_NAME,
     Checkpoint,
     Shape,
+    StateDict,
     read_names,
     with_variant,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "ExpectedParameters",
     "LoadReport",
     "Shape",
+    "StateDict",
     "Strictness",
     "announce",
     "match",

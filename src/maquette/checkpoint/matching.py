@@ -2,11 +2,12 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from maquette.checkpoint.misfit import Misfit
 from maquette.checkpoint.reading import Shape
 from maquette.errors import CheckpointError, bullets
 
@@ -36,7 +37,8 @@ class ExpectedParameters:
 class LoadReport:
     """What a load did with every name; `as_dict` is what `output_loading_info=True` gives."""
 
-    assigned: dict[str, str] = field(default_factory=dict)
+    assigned: dict[str, str] = field(default_factory=dict)  # names of the model → names of the file
+    names: dict[str, str] = field(default_factory=dict)  # names of the file → what they would be in the model
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[tuple[str, Shape, Shape]] = field(default_factory=list)
@@ -53,55 +55,65 @@ class LoadReport:
 
 
 def match(
-    checkpoint: Mapping[str, Shape], slots: ExpectedParameters, *, prefix: str, ignored: Iterable[str] = ()
+    checkpoint: Mapping[str, Shape], expected: ExpectedParameters, *, prefix: str, ignored: Iterable[str] = ()
 ) -> LoadReport:
     """Find for every tensor of a checkpoint its place in a model.
 
     Names fit as they are, or under another spelling of the same parameter, or with the base model's name put before
-    them or taken away (a base model's checkpoint in a model with a head, and the other way round).
+    them or taken away (a base model's checkpoint in a model with a head, and the other way round), whichever of the
+    three fits most.
 
     Args:
         checkpoint: the shapes in the file.
-        slots: what the model wants.
+        expected: what the model wants.
         prefix: the attribute under which a model with a head keeps its base model, `base_model_prefix`.
         ignored: patterns (regular expressions) of tensors that may be in the file without being wanted.
     """
     report = LoadReport()
-    wanted = {*slots.shapes, *slots.aliases}
-    rename = _prefix_rule(checkpoint, wanted, prefix)
+    failed = set()
+    report.names = _fit_prefix(checkpoint, expected, prefix)
     for key in sorted(checkpoint):
-        name = _spelling(rename(key), wanted)
-        slot = slots.aliases.get(name, name)
-        if slot not in slots.shapes and not slots.lazy(name):
+        name = report.names[key]
+        slot = expected.aliases.get(name, name)
+        wanted = expected.shapes.get(slot)
+        if slot not in expected.shapes and not expected.lazy(name):
             if not any(re.search(pattern, key) for pattern in ignored):
                 report.unexpected.append(key)
-        elif slots.shapes.get(slot) is not None and slots.shapes[slot] != checkpoint[key]:
-            report.mismatched.append((key, checkpoint[key], slots.shapes[slot] or ()))
+        elif wanted is not None and wanted != checkpoint[key]:
+            report.mismatched.append((key, checkpoint[key], wanted))
+            failed.add(slot)
         elif slot in report.assigned:
             report.conflicts.append((report.assigned[slot], key))
         else:
             report.assigned[slot] = key
-    failed = {
-        slots.aliases.get(name, name) for name in (_spelling(rename(key), wanted) for key, _, _ in report.mismatched)
-    }
-    report.missing = [name for name in slots.shapes if name not in report.assigned and name not in failed]
+    report.missing = [name for name in expected.shapes if name not in report.assigned and name not in failed]
     return report
 
 
-def _prefix_rule(checkpoint: Iterable[str], wanted: set[str], prefix: str) -> Callable[[str], str]:
-    """Decide between a file and a model with and without a head, by what their names begin with."""
+def _fit_prefix(checkpoint: Mapping[str, Shape], expected: ExpectedParameters, prefix: str) -> dict[str, str]:
+    """Give every name of a file the model's: as it is, or with the prefix put before it or taken away."""
+    wanted = expected.shapes.keys() | expected.aliases.keys()
     start = f"{prefix}."
-    if not prefix:
-        return lambda key: key
-    model_has, file_has = (any(name.startswith(start) for name in names) for names in (wanted, checkpoint))
-    if model_has and not file_has:
-        return lambda key: start + key if _spelling(start + key, wanted) in wanted else key
-    if file_has and not model_has:
-        return lambda key: key.removeprefix(start)
-    return lambda key: key
+
+    def add(key: str) -> str:
+        return start + key if _spelling(start + key, wanted) in wanted else key
+
+    def fit(names: Mapping[str, str]) -> tuple[int, int]:
+        named = [(key, expected.aliases.get(name, name)) for key, name in names.items() if name in wanted]
+        return sum(expected.shapes.get(slot) in (None, checkpoint[key]) for key, slot in named), len(named)
+
+    best = {key: _spelling(key, wanted) for key in checkpoint}
+    best_fit = fit(best)
+    if not prefix or best_fit[0] == len(checkpoint):
+        return best
+    for rename in (add, lambda key: key.removeprefix(start)):
+        names = {key: _spelling(rename(key), wanted) for key in checkpoint}
+        if (found := fit(names)) > best_fit:
+            best, best_fit = names, found
+    return best
 
 
-def _spelling(name: str, wanted: set[str]) -> str:
+def _spelling(name: str, wanted: Set[str]) -> str:
     """Respell the last part of a name where the model knows it only under the other spelling."""
     if name in wanted:
         return name
@@ -126,43 +138,44 @@ class Strictness:
         """Add the regular expressions in which a model class names weights that need not be saved."""
         return replace(self, expected_missing=(*self.expected_missing, *patterns))
 
-    def judge(self, report: LoadReport, *, model: str, label: str, prefix: str, file_keys: Iterable[str]) -> None:
-        """Let the report pass, saying what is new; or raise one error that lists everything.
+    def judge(
+        self,
+        report: LoadReport,
+        *,
+        model: str,
+        label: str,
+        prefix: str,
+        expected: ExpectedParameters,
+        found: Mapping[str, Shape],
+    ) -> None:
+        """Let the report pass; or raise one error that lists everything.
 
         Raises:
             CheckpointError: shapes differ, or tensors are missing that no new head explains.
         """
-        faults = [f"{name}: {found} in the file, {wanted} in the model" for name, found, wanted in report.mismatched]
-        hints = ["pass ignore_mismatched_sizes=True to have these initialised anew"] if faults else []
-        if self.ignore_mismatched_sizes:
-            faults, hints = [], []
-        missing = [] if self.strict is False else self._unexplained(report, prefix, file_keys)
-        if missing:
-            faults += [f"{name}: not in the file" for name in missing]
-            tops = dict.fromkeys(f'"{name.partition(".")[0]}.*"' for name in missing)
-            hints.append(f"pass allow_missing=[{', '.join(tops)}] to have these initialised anew")
-        if self.strict and report.unexpected:
-            faults += [f"{name}: not in the model" for name in report.unexpected]
-        if faults:
-            raise CheckpointError(
-                f"The weights of {label!r} do not fit {model}:{bullets(faults)}"
-                + (f"\nIf that is meant, {', and '.join(hints)}." if hints else "")
-                + (_list_unused(report) if not self.strict else "")
+        mismatched = [] if self.ignore_mismatched_sizes else report.mismatched
+        missing = [] if self.strict is False else self._unexplained(report, prefix)
+        unwanted = report.unexpected if self.strict else []
+        if mismatched or missing or unwanted:
+            misfit = Misfit(
+                mismatched=mismatched,
+                missing={name: expected.shapes[name] for name in missing},
+                unexpected={name: found[name] for name in report.unexpected},
+                fitting=len(report.assigned),
+                wanted=len(expected.shapes),
+                refuses_unexpected=bool(unwanted),
             )
+            raise CheckpointError(misfit.describe(model=model, label=label))
 
-    def _unexplained(self, report: LoadReport, prefix: str, file_keys: Iterable[str]) -> list[str]:
+    def _unexplained(self, report: LoadReport, prefix: str) -> list[str]:
         """Leave out what the caller allows, and heads that the file never had a tensor of."""
         missing = [n for n in report.missing if not any(fnmatchcase(n, pattern) for pattern in self.allow_missing)]
         if not self.strict:
             missing = [n for n in missing if not any(re.search(pattern, n) for pattern in self.expected_missing)]
         if self.strict or not prefix or not any(name.startswith(f"{prefix}.") for name in report.assigned):
             return missing
-        known = {key.partition(".")[0] for key in file_keys}
+        known = {name.partition(".")[0] for name in report.names.values()}
         return [n for n in missing if n.startswith(f"{prefix}.") or n.partition(".")[0] in known]
-
-
-def _list_unused(report: LoadReport) -> str:
-    return f"\nIn the file, but not in the model:{bullets(report.unexpected[:40])}" if report.unexpected else ""
 
 
 def announce(report: LoadReport, *, model: str, label: str, shapes: Mapping[str, Any]) -> None:

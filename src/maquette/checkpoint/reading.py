@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from maquette.errors import FileFormatError, MissingFileError, bullets
+from maquette.errors import CheckpointError, FileFormatError, MissingFileError, bullets
 from maquette.hub.sources import Source
 from maquette.storage.json_files import read_json
 
@@ -46,7 +47,7 @@ class Checkpoint:
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, str] = {}  # as safetensors calls them, "F32"
         self.metadata: dict[str, str] = {}
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, tuple[Path, str]] = {}  # where a tensor lies, and its name there
         for path, expected in files.items():
             self._read_header(path, expected)
 
@@ -85,7 +86,25 @@ class Checkpoint:
             for name in names:
                 part = handle.get_slice(name)
                 self.shapes[name], self.types[name] = tuple(part.get_shape()), part.get_dtype()
-                self._files[name] = path
+                self._files[name] = (path, name)
+
+    def rename(self, mapping: Mapping[str, str]) -> None:
+        """Give tensors other names: patterns (regular expressions) in turn, the first match of each replaced.
+
+        Raises:
+            CheckpointError: two tensors come to have one name.
+        """
+        new = {name: name for name in self.shapes}
+        for pattern, replacement in mapping.items():
+            new = {old: re.sub(pattern, replacement, name, count=1) for old, name in new.items()}
+        first: dict[str, str] = {}
+        if twice := [
+            f"{first[name]} and {old}: {name}" for old, name in new.items() if first.setdefault(name, old) != old
+        ]:
+            raise CheckpointError(f"key_mapping gives two weights of {self.label!r} one name:{bullets(twice)}")
+        self.shapes = {new[name]: shape for name, shape in self.shapes.items()}
+        self.types = {new[name]: kind for name, kind in self.types.items()}
+        self._files = {new[name]: place for name, place in self._files.items()}
 
     def floating_type(self) -> str | None:
         """Give the floating-point type that most of the numbers have, as numpy calls it; None where there is none."""
@@ -97,13 +116,42 @@ class Checkpoint:
 
     def tensors(self, names: Iterable[str], *, framework: str) -> dict[str, Any]:
         """Read tensors by name, for `framework` "pt" or "np"; torch tensors are views of the mapped file."""
-        by_file: dict[Path, list[str]] = {}
+        by_file: dict[Path, list[tuple[str, str]]] = {}
         for name in names:
-            by_file.setdefault(self._files[name], []).append(name)
+            path, stored = self._files[name]
+            by_file.setdefault(path, []).append((name, stored))
         found: dict[str, Any] = {}
         for path, wanted in by_file.items():
             with _opened(path, framework, self.label) as handle:
-                found |= {name: handle.get_tensor(name) for name in wanted}
+                found |= {name: handle.get_tensor(stored) for name, stored in wanted}
+        return found
+
+
+class StateDict(Checkpoint):
+    """Weights that a caller holds already, in place of a file's; a model gets copies of them."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        super().__init__({}, "state_dict")
+        if wrong := [
+            f"{name}: a {type(value).__name__}" for name, value in state.items() if not hasattr(value, "shape")
+        ]:
+            raise TypeError(f"state_dict= takes names and tensors:{bullets(wrong[:20])}")
+        kinds = {kind: name for name, kind in FLOATS.items()}
+        for name, value in state.items():
+            self.shapes[name] = tuple(value.shape)
+            kind = str(value.dtype).rpartition(".")[2]
+            self.types[name] = kinds.get(kind, kind)
+            self._files[name] = (Path(), name)
+        self._state = state
+
+    def tensors(self, names: Iterable[str], *, framework: str) -> dict[str, Any]:
+        """Copy tensors; arrays of numpy stay what they are."""
+        found = {}
+        for name in names:
+            value = self._state[self._files[name][1]]
+            if hasattr(value, "detach"):
+                value = value.detach().cpu().numpy() if framework == "np" else value.detach()
+            found[name] = value.clone() if hasattr(value, "clone") else np.array(value)
         return found
 
 

@@ -13,6 +13,7 @@ from maquette.checkpoint import (
     ExpectedParameters,
     LoadReport,
     Shape,
+    StateDict,
     Strictness,
     announce,
     match,
@@ -47,7 +48,7 @@ class ModelMixin(PretrainedMixin):
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
     ) -> Any:
         """Build a model and fill it with saved weights; it comes back in evaluation mode.
 
@@ -55,7 +56,7 @@ class ModelMixin(PretrainedMixin):
         value that the constructor gave it.
 
         Args:
-            pretrained_model_name_or_path: a folder, or a repository of the Hub.
+            pretrained_model_name_or_path: a folder, or a repository of the Hub; None with a `config` and `state_dict`.
             model_args: further positional arguments of the constructor.
             config: a configuration, or where to read one, instead of the one beside the weights.
             dtype: the floating-point type of the weights, such as `torch.bfloat16` or `"bfloat16"`; unless given, what
@@ -67,6 +68,9 @@ class ModelMixin(PretrainedMixin):
             output_loading_info: give `(model, info)`, with the lists `missing_keys`, `unexpected_keys` and
                 `mismatched_keys`.
             variant: read `model.<variant>.safetensors`.
+            state_dict: weights, by their names, to take in place of the file's; they are copied.
+            key_mapping: other names for the file's weights, as `{pattern: replacement}`: regular expressions, of which
+                the first match in a name is replaced, one pattern after the other.
             device_map: one device to put the model on, such as `"cuda"`; torch only.
             from_pt, from_tf, from_flax: not needed, as all frameworks share one format; accepted and without effect.
             revision, subfolder, token, cache_dir, local_files_only, force_download: where to read from.
@@ -76,13 +80,18 @@ class ModelMixin(PretrainedMixin):
             CheckpointError: weights and model do not fit; lists every name and says what lets it pass.
             MissingFileError, FileFormatError, ConfigurationError: with the file, the key, and what to do.
         """
-        with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
+        options = take_source_options(kwargs)
+        if pretrained_model_name_or_path is None:
+            if kwargs.get("state_dict") is None or not isinstance(kwargs.get("config"), PretrainedConfig):
+                raise TypeError(f"{cls.__name__}.from_pretrained(None) needs config=<an object> and state_dict=….")
+            return cls.from_source(None, *model_args, **kwargs)
+        with open_source(pretrained_model_name_or_path, **options) as source:
             return cls.from_source(source, *model_args, **kwargs)
 
     @classmethod
     def from_source(
         cls,
-        source: Source,
+        source: Source | None,
         *model_args: Any,
         config: PretrainedConfig | str | os.PathLike[str] | None = None,
         dtype: Any = None,
@@ -92,6 +101,8 @@ class ModelMixin(PretrainedMixin):
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         variant: str | None = None,
+        state_dict: Mapping[str, Any] | None = None,
+        key_mapping: Mapping[str, str] | None = None,
         device_map: Any = None,
         trust_remote_code: bool | str | None = None,
         low_cpu_mem_usage: bool | None = None,
@@ -102,9 +113,9 @@ class ModelMixin(PretrainedMixin):
         adapter_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Do the work of `from_pretrained` on a source that is open already."""
+        """Do the work of `from_pretrained` on a source that is open already; None where nothing is read from one."""
         if (adapter_kwargs or {}).get("_adapter_model_path"):  # transformers' loaders pass it, with or without one
-            raise ValueError(f"{source.label!r} holds an adapter: load the model first, then the adapter with peft.")
+            raise ValueError("An adapter lies beside these weights: load the model first, then the adapter with peft.")
         if use_safetensors is False:
             raise ValueError("use_safetensors=False: maquette reads safetensors only. Convert the weights first.")
         tolerance = Strictness(
@@ -112,7 +123,12 @@ class ModelMixin(PretrainedMixin):
         )
         constructor_kwargs, overrides = cls._sort_keywords(kwargs)
         settings = cls._load_config(source, config, overrides)
-        checkpoint = Checkpoint.open(source, variant=variant)
+        if state_dict is None and source is not None:
+            checkpoint = Checkpoint.open(source, variant=variant)
+        else:
+            checkpoint = StateDict(state_dict or {})
+        if key_mapping:
+            checkpoint.rename(key_mapping)
         kind = dtype if dtype is not None else torch_dtype
         model, pending = cls._build(settings, model_args, constructor_kwargs, dtype=kind, checkpoint=checkpoint)
         weights = cls._read_weights(model, checkpoint)
@@ -131,7 +147,7 @@ class ModelMixin(PretrainedMixin):
         report.metadata = checkpoint.metadata
         tolerance = tolerance.also_allowing(cls._keys_to_ignore_on_load_missing or ())
         names = {"model": cls.__name__, "label": checkpoint.label}
-        tolerance.judge(report, prefix=cls.base_model_prefix, file_keys=shapes, **names)
+        tolerance.judge(report, prefix=cls.base_model_prefix, expected=slots, found=shapes, **names)
         announce(report, shapes=slots.shapes, **names)
         return report
 
@@ -151,9 +167,9 @@ class ModelMixin(PretrainedMixin):
         )
 
     @classmethod
-    def _load_config(cls, source: Source, config: Any, overrides: dict[str, Any]) -> PretrainedConfig:
+    def _load_config(cls, source: Source | None, config: Any, overrides: dict[str, Any]) -> PretrainedConfig:
         config_class = cls._require_config_class()
-        if config is None:
+        if config is None and source is not None:
             found, unused = config_class.from_source(source, overrides, return_unused_kwargs=True)
         elif isinstance(config, PretrainedConfig):
             found, unused = config._changed(overrides, "the given configuration", return_unused=True)

@@ -128,7 +128,8 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
 
     @classmethod
     def _read_weights(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-        weights: dict[str, torch.Tensor] = checkpoint.tensors(checkpoint.shapes, framework="pt")
+        found = checkpoint.tensors(checkpoint.shapes, framework="pt")
+        weights: dict[str, torch.Tensor] = {name: torch.as_tensor(value) for name, value in found.items()}
         for prefix, module in model.named_modules():  # modules that translate the names of their older versions
             for hook in module._load_state_dict_pre_hooks.values():
                 hook(weights, f"{prefix}." if prefix else "", {}, True, [], [], [])
