@@ -3,6 +3,7 @@
 import ast
 import functools
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -121,6 +122,15 @@ def test_the_check_sees_a_circle() -> None:
 
 def test_a_stranger_finds_few_names_at_the_top() -> None:
     assert len({module.partition(".")[0] for module in names()}) <= MOST_NAMES
+
+
+def test_the_picture_shows_the_floors() -> None:
+    """Each floor's group in the drawing names what stands on it, but for what no reader looks for."""
+    drawing = ElementTree.parse(SOURCE.parents[1] / "docs" / "images" / "floors.svg")
+    tag = "{http://www.w3.org/2000/svg}"
+    shown = {g.get("id"): {text.text for text in g.iter(f"{tag}text")} for g in drawing.iter(f"{tag}g")}
+    for module, number in FLOORS.items():
+        assert module in {"version", "code_store", "__main__"} or module in shown[f"F{number}"], module
 
 
 def test_no_framework_below_the_models() -> None:

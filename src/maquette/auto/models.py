@@ -201,4 +201,6 @@ def _define(name: str) -> type[AutoModelBase]:
     return type(name, (AutoModelBase,), {"_name": name, "__doc__": f"Loads {what}{place}.", "__module__": __name__})
 
 
+# One class for each task and framework: made in a loop, because what differs is the name. Editors find them in the
+# stub, maquette/__init__.pyi.
 globals().update({name: _define(name) for name in MODEL_AUTO_CLASSES})
