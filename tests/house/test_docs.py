@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_snippets_run(page: Path, tmp_path: Path, run_fresh) -> None:
             target.write_text(body, encoding="utf-8")
         elif language == "python" and rest == "fresh":
             scripts.append([START, body])
-        elif language == "python":
+        elif language == "python" and rest != "peft":  # which the peer's environment has: see below
             assert not rest, f"{page.name}: unknown word behind python: {rest!r}"
             scripts[-1].append(body)
     with LoopbackHub() as hub:
@@ -45,6 +46,20 @@ def test_snippets_run(page: Path, tmp_path: Path, run_fresh) -> None:
         for script in scripts:
             if script[1:]:
                 run_fresh("\n".join(script), env={"PYTHONDONTWRITEBYTECODE": "1", **env})
+
+
+def test_snippets_with_peft_run_in_the_peers_environment(tmp_path: Path, peer_python: str) -> None:
+    """`python peft` blocks go on in the page's first process, with maquette from its source."""
+    script: list[str] = [START]
+    for language, rest, body in snippets(ROOT / "docs" / "fine_tuning.md"):
+        if rest.startswith("file="):
+            (tmp_path / rest.removeprefix("file=")).write_text(body, encoding="utf-8")
+        elif language == "python" and rest in ("", "peft"):
+            script.append(body)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [peer_python, "-c", "\n".join(script)]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

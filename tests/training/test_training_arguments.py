@@ -1,6 +1,9 @@
 """Arguments that are checked, schedules like the peer's, and which parameters decay."""
 
+import ast
+import inspect
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,24 @@ def test_arguments_are_checked_when_they_change_and_compare_by_value(tmp_path: P
 
 def test_there_are_about_as_many_arguments_as_a_page_holds() -> None:
     assert len(TrainingArguments().to_dict()) <= 32
+
+
+def test_the_page_on_arguments_names_them_all_with_their_defaults() -> None:
+    """What the page leaves out does not exist: every argument of both classes, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "trainer_arguments.md").read_text(encoding="utf-8")
+    trainer, arguments, elsewhere = page.split("\n## ")[1:]
+    rows = {name: line for line in arguments.splitlines() for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
+    defaults = TrainingArguments.defaults()
+    assert rows.keys() - {"TrainingArguments"} == defaults.keys()
+    for name, line in rows.items():
+        if name in defaults:
+            assert ast.literal_eval(line.split(" | ")[1].strip("`")) == defaults[name], name
+    named = [re.findall(r"`(\w+)`", line.split(" | ")[0]) for line in trainer.splitlines() if line.startswith("| `")]
+    assert [name for line in named for name in line] == [*inspect.signature(Trainer).parameters]
+    for name in re.findall(r"`(\w+)`", " ".join(line.split(" | ")[0] for line in elsewhere.splitlines())):
+        with pytest.raises(UnknownFieldError, match=name) as caught:
+            TrainingArguments(**{name: 1})
+        assert "Did you mean" not in str(caught.value), name
 
 
 def test_which_metrics_are_better_when_greater() -> None:
