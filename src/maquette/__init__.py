@@ -6,6 +6,7 @@ Names are imported when they are used, so that a configuration or a tokenizer ne
 import importlib
 from typing import Any
 
+import maquette.modeling.trees
 import maquette.remote_code.finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
 from maquette.version import __version__
 

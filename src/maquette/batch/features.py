@@ -1,13 +1,13 @@
 """What preprocessing classes give back: arrays or tensors by name."""
 
 from collections import UserDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from maquette.batch.padding import holds_tensors, ragged
-from maquette.batch.tensors import check_framework, framework_of, move, to_numpy, to_tensor
+from maquette.batch.tensors import add_container, check_framework, framework_of, move, to_numpy, to_tensor
 from maquette.errors import did_you_mean
 
 
@@ -20,6 +20,10 @@ class BatchFeature(UserDict[str, Any]):
     """
 
     _called: ClassVar[str] = "batch"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        add_container(cls)
 
     def __init__(self, data: Mapping[str, Any] | None = None, tensor_type: str | None = None) -> None:
         self.data: dict[str, Any] = dict(data or {})
@@ -36,6 +40,11 @@ class BatchFeature(UserDict[str, Any]):
         if name in data:
             return data[name]
         raise AttributeError(f"{name!r} is not in this {self._suggest(name)}")
+
+    @classmethod
+    def _rebuild(cls, names: Iterable[str], values: Iterable[Any]) -> Self:
+        """Make a batch of what a framework's pytrees put in the place of its values."""
+        return cls(dict(zip(names, values, strict=True)))
 
     def _suggest(self, name: str) -> str:
         data = self.__dict__.get("data", {})
@@ -79,6 +88,9 @@ class BatchFeature(UserDict[str, Any]):
                 value = value.to(dtype)
             self.data[name] = value
         return self
+
+
+add_container(BatchFeature)
 
 
 def _feature_array(name: str, value: Any) -> "np.ndarray[Any, Any]":

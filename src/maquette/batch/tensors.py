@@ -15,6 +15,27 @@ SYNONYMS = {"numpy": "np", "torch": "pt", "pytorch": "pt", "tensorflow": "tf", "
 EXTRAS = {"pt": "torch", "tf": "tf", "jax": "flax"}
 
 
+_watchers: list[Callable[[Any], None]] = []
+_containers: list[Any] = []
+
+
+def watch_containers(register: Callable[[Any], None]) -> None:
+    """Have `register` called for every class that holds arrays, those that exist and those to come.
+
+    Such a class has `items`, and `_rebuild(names, values)`, which makes one of what somebody put in the values' place.
+    """
+    _watchers.append(register)
+    for cls in _containers:
+        register(cls)
+
+
+def add_container(cls: Any) -> None:
+    """Tell every framework's pytrees of a class that holds arrays."""
+    _containers.append(cls)
+    for register in _watchers:
+        register(cls)
+
+
 def check_framework(name: Any) -> str:
     """Give the short name of a framework, or say which there are.
 

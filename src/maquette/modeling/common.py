@@ -280,11 +280,18 @@ class ModelMixin(PretrainedMixin):
         """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, dim)`.
 
         Raises:
-            ValueError: both or neither, another number of axes, or more than `most` tokens.
+            ValueError: both or neither, ids or vectors of another kind of numbers, another number of axes, or more
+                than `most` tokens.
         """
         inputs = inputs_embeds if input_ids is None else input_ids
         if inputs is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("Give either input_ids or inputs_embeds, and not both.")
+        if ("float" in str(inputs.dtype)) is (inputs_embeds is None):
+            raise ValueError(
+                f"input_ids are whole numbers, not {inputs.dtype}; vectors go in as inputs_embeds."
+                if inputs_embeds is None
+                else f"inputs_embeds are floating-point vectors, not {inputs.dtype}; ids go in as input_ids."
+            )
         if len(inputs.shape) != (2 if inputs_embeds is None else 3):
             raise ValueError(f"Inputs are (batch, length), or (batch, length, dim) vectors, not {tuple(inputs.shape)}.")
         if (inputs.shape[1] or 0) > most:  # None where a compiler leaves it open

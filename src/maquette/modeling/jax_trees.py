@@ -1,16 +1,19 @@
-"""Lets JAX see the arrays inside of what models return: for `jit`, `grad`, and Keras on JAX."""
+"""Lets JAX see the arrays inside outputs and batches: for `jit`, `grad`, and Keras on JAX."""
+
+from typing import Any
 
 import jax
 
-from maquette.modeling.outputs import ModelOutput, watch_outputs
+from maquette.batch.tensors import watch_containers
 
 
-def _register(cls: type[ModelOutput]) -> None:
+def _register(cls: Any) -> None:
     jax.tree_util.register_pytree_with_keys(
         cls,
-        lambda output: ([(jax.tree_util.DictKey(name), value) for name, value in output.items()], tuple(output)),  # type: ignore[arg-type, return-value]
-        lambda names, values: cls(**dict(zip(names, values, strict=True))),
+        lambda held: ([(jax.tree_util.DictKey(name), held[name]) for name in held], tuple(held)),
+        cls._rebuild,
+        lambda held: ([held[name] for name in held], tuple(held)),
     )
 
 
-watch_outputs(_register)
+watch_containers(_register)

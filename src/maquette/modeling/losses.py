@@ -41,7 +41,7 @@ def compute_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
         ValueError: the labels' shape does not fit.
     """
     check_places(tuple(labels.shape), tuple(logits.shape))
-    return cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+    return cross_entropy(logits.flatten(0, -2), labels.flatten().long(), ignore_index=IGNORED)
 
 
 def compute_span_loss(

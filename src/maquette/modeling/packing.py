@@ -18,7 +18,7 @@ import contextvars
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +42,9 @@ def use_packing(wanted: bool | None) -> Iterator[None]:
         yield
     finally:
         _wanted.reset(token)
+
+
+_TENSORS = ("mask", "places", "rows")  # of a layout
 
 
 @dataclass(eq=False)
@@ -68,6 +71,15 @@ class Layout:
     lengths: tuple[int, ...] = ()
     explicit: bool = False
     weights: list[Tensor] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Give the layout's tensors, for those who follow tensors into modules (torchview, say)."""
+        return (tensor for name in _TENSORS if (tensor := getattr(self, name)) is not None)
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Layout":
+        """Give the layout with its tensors on a device, for models that are spread over several (accelerate)."""
+        moved = {n: t.to(device, non_blocking=non_blocking) for n in _TENSORS if (t := getattr(self, n)) is not None}
+        return replace(self, **moved) if any(moved[n] is not getattr(self, n) for n in moved) else self
 
     @property
     def is_packed(self) -> bool:
@@ -264,7 +276,8 @@ def _attend_padded(q: Tensor, k: Tensor, v: Tensor, layout: Layout, keys: Layout
     allowed = _allowed_keys(keys, options, device=q.device)
     if keys.explicit:
         attended, weights = _attend_explicitly(q, k, v, options, allowed)
-        keys.weights = None if keys.weights is None else [*keys.weights, weights]
+        if keys.weights is not None:
+            keys.weights.append(weights)
     else:
         attended = _attend(q, k, v, options, allowed)
     if keys is layout or keys.mask is None:

@@ -12,12 +12,12 @@ import numpy as np
 import optree
 from keras.src.models.functional import Functional
 
+from maquette.batch.tensors import watch_containers
 from maquette.checkpoint import Checkpoint
 from maquette.checkpoint.axes import Path
 from maquette.configuration import PretrainedConfig
 from maquette.errors import SaveError, bullets
 from maquette.modeling.arrays import ArrayModelMixin
-from maquette.modeling.outputs import ModelOutput, watch_outputs
 
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("constructing a model inside of another", default=False)
 _called: contextvars.ContextVar[Any] = contextvars.ContextVar("the model whose __call__ is under way", default=None)
@@ -356,16 +356,15 @@ def _shapes(variables: list[Any]) -> list[Any]:
 # Outputs ---------------------------------------------------------------------------------------------------------
 
 
-def _register_tree(cls: type[ModelOutput]) -> None:
+def _register_tree(cls: Any) -> None:
     """Let Keras, and where it runs on JAX also that, see the tensors inside an output."""
-    optree.register_pytree_node(
-        cls,
-        lambda output: (list(output.values()), tuple(output)),  # type: ignore[attr-defined]
-        lambda names, values: cls(**dict(zip(names, values, strict=True))),  # type: ignore[call-overload]
-        namespace="keras",
-    )
+
+    def flatten(held: Any) -> tuple[list[Any], tuple[str, ...]]:
+        return [held[name] for name in held], tuple(held)
+
+    optree.register_pytree_node(cls, flatten, cls._rebuild, namespace="keras")
 
 
 if keras.backend.backend() == "jax":
     import maquette.modeling.jax_trees  # noqa: F401 - lets JAX see inside outputs
-watch_outputs(_register_tree)
+watch_containers(_register_tree)

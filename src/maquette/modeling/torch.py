@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import maquette.modeling.torch_trees  # noqa: F401 - lets torch see inside outputs
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, SaveError, bullets
+from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.masks import MaskMixin
-from maquette.modeling.outputs import ModelOutput, watch_outputs
 from maquette.modeling.provenance import constructing, current, is_lazy
 from maquette.storage.json_files import parse_json
 
@@ -56,6 +57,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     """
 
     supports_gradient_checkpointing: ClassVar[bool] = False
+    accepts_loss_kwargs: ClassVar[bool] = False  # whether `forward` takes `num_items_in_batch` (other Trainers ask)
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
     _is_constructed = False
 
@@ -67,6 +69,16 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
                 f"saved weights, use {type(self).__name__}.from_pretrained(name_or_path)."
             )
         self.config = config
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+            if (explained := explain(self, error, args, kwargs)) is None:
+                raise
+            raise explained from None
 
     # Construction ----------------------------------------------------------------------------------------------
 
@@ -246,13 +258,11 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         return next((t.device for t in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
 
     @property
-    def dummy_inputs(self) -> dict[str, torch.Tensor]:
-        """Small inputs that `forward` accepts; override where the default, token ids, does not fit."""
-        if hasattr(self.config, "vocab_size"):
-            return {self.main_input_name: torch.arange(10).reshape(2, 5) % self.config.vocab_size}
-        raise NotImplementedError(
-            f"{type(self).__name__} does not say what it takes: override `dummy_inputs`, or pass inputs={{…}}."
-        )
+    def dummy_inputs(self) -> Any:
+        """Small inputs that `forward` accepts: token ids where there is a vocabulary, otherwise None; override it."""
+        if not hasattr(self.config, "vocab_size"):
+            return None
+        return {self.main_input_name: torch.arange(10).reshape(2, 5) % self.config.vocab_size}
 
     def num_parameters(self, *, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Count the numbers in all parameters, tied ones once."""
@@ -417,16 +427,3 @@ def _distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         result[name] = tensor.detach().clone() if storage in owners else tensor.detach()
         owners.add(storage)
     return result
-
-
-def _register_pytree(cls: type[ModelOutput]) -> None:
-    """Let torch see the tensors inside an output (for compile, export and distributed runs)."""
-    torch.utils._pytree.register_pytree_node(
-        cls,
-        lambda output: (list(output.values()), list(output)),
-        lambda values, names: cls(**dict(zip(names, values, strict=True))),
-        serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
-    )
-
-
-watch_outputs(_register_pytree)

@@ -12,6 +12,7 @@ from torch.nn.functional import relu
 
 from maquette import (
     ACT2FN,
+    BaseModelOutput,
     MaskedLMOutput,
     MultipleChoiceModelOutput,
     PreTrainedModel,
@@ -23,7 +24,7 @@ from maquette import (
 )
 from maquette.modeling.embeddings import resize_rows
 from maquette.modeling.losses import compute_classification_loss, compute_span_loss, compute_token_loss
-from maquette.modeling.packing import LaidOutOutput, Layout, attention, lay_out
+from maquette.modeling.packing import Layout, attention, lay_out
 from maquette.modeling.tables import draw_sinusoids
 
 from .configuration import DistilBertConfig
@@ -224,12 +225,13 @@ class DistilBertModel(DistilBertPreTrainedModel):
         x = self.embeddings(layout.gather(inputs), positions)
         x, states = self.transformer(x, layout, keep_states=keep_states, only_first=only_first)
         own = layout.firsts() if only_first else layout
-        output = LaidOutOutput(
+        output = BaseModelOutput(
             last_hidden_state=x if as_laid_out else own.scatter(x),
             hidden_states=tuple(layout.scatter(state) for state in states) or None,
             attentions=tuple(layout.weights) if layout.weights else None,
-            layout=own if as_laid_out else None,
         )
+        if as_laid_out:
+            output["layout"] = own
         return output if self._chosen("return_dict", return_dict) else output.to_tuple()
 
 

@@ -20,6 +20,7 @@ from maquette import (
 )
 from maquette.modeling.backbone import BackboneMixin
 from maquette.modeling.losses import compute_classification_loss
+from maquette.modeling.packing import is_traced
 
 from .configuration import ResNetConfig
 from .inputs import check_images, draw_images
@@ -233,14 +234,9 @@ class ResNetBackbone(BackboneMixin, ResNetPreTrainedModel):
 # Speed: the same numbers from less work --------------------------------------------------------------------------
 
 
-def is_captured() -> bool:
-    """Tell whether torch is recording a program for any input, which must not depend on this one's size."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
-
-
 def arrange(x: Tensor) -> Tensor:
     """Put channels last in memory, where a CPU computes a batch of this size faster so."""
-    if x.device.type != "cpu" or is_captured() or x.shape[0] * x.shape[2] * x.shape[3] < MANY_PIXELS:
+    if x.device.type != "cpu" or is_traced(x) or x.shape[0] * x.shape[2] * x.shape[3] < MANY_PIXELS:
         return x
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -253,7 +249,9 @@ def activate(activation: Activation, x: Tensor, *, in_place: bool) -> Tensor:
 def nobody_watches(*modules: tuple[nn.Module, type[nn.Module]]) -> bool:
     """Tell whether nobody sees what modules of these kinds give: no gradients, no hooks, nothing replaced."""
     anywhere = nn.modules.module
-    if torch.is_grad_enabled() or anywhere._global_forward_hooks or anywhere._global_forward_pre_hooks:
+    if torch.is_grad_enabled() or torch._C._get_tracing_state() is not None:
+        return False
+    if anywhere._global_forward_hooks or anywhere._global_forward_pre_hooks:
         return False
     hooks = (
         module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__ for module, _ in modules
@@ -263,7 +261,7 @@ def nobody_watches(*modules: tuple[nn.Module, type[nn.Module]]) -> bool:
 
 def folding_pays(convolution: nn.Conv2d, normalization: nn.BatchNorm2d, x: Tensor) -> bool:
     """Tell whether normalising the weights comes to the same as normalising what they give, and is less work."""
-    if normalization.training or normalization.running_var is None or not normalization.affine or is_captured():
+    if normalization.training or normalization.running_var is None or not normalization.affine or is_traced(x):
         return False
     if x.device.type != "cpu" or x.dtype != torch.float32 or convolution.weight.dtype != torch.float32:
         return False

@@ -30,12 +30,14 @@ def find_grid(config: ViTConfig, shape: Sizes) -> tuple[int, int]:
     return height // config.patch_shape[0], width // config.patch_shape[1]
 
 
-def check_images(config: ViTConfig, shape: Sizes, *, interpolates: bool) -> None:
-    """Compare the shape of images, `(batch, channels, height, width)`, with what the model is for.
+def check_images(config: ViTConfig, shape: Sizes, kind: Any, *, interpolates: bool) -> None:
+    """Compare the shape of images, `(batch, channels, height, width)`, and their type with what the model is for.
 
     Raises:
-        ValueError: another number of axes or channels, another size, or images that are smaller than a patch.
+        ValueError: whole numbers, another number of axes or channels, another size, or less than a patch.
     """
+    if "float" not in str(kind):
+        raise ValueError(f"pixel_values are floating-point, not {kind}. An image processor scales and normalises them.")
     if len(shape) != 4 or shape[1] not in (None, config.num_channels):
         raise ValueError(
             f"pixel_values are of shape {tuple(shape)}, but the model wants (batch, channels, height, width) with "

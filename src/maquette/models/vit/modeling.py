@@ -53,7 +53,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, pixels: Tensor, masked: Opt, interpolates: bool) -> Tensor:
-        check_images(self.config, pixels.shape, interpolates=interpolates)
+        check_images(self.config, pixels.shape, pixels.dtype, interpolates=interpolates)
         patches = self.patch_embeddings(pixels)  # (batch, dim, rows, columns)
         x = patches.flatten(2).transpose(1, 2)  # (batch, patches, dim)
         if masked is not None:

@@ -71,7 +71,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def __call__(self, pixels: Array, masked: Opt, interpolates: bool, train: bool) -> Array:
-        check_images(self.config, pixels.shape, interpolates=interpolates)
+        check_images(self.config, pixels.shape, pixels.dtype, interpolates=interpolates)
         x = self.patch_embeddings(pixels.astype(self.cls_token.dtype))
         rows, columns = x.shape[1:3]
         x = x.reshape(len(x), rows * columns, -1)

@@ -63,7 +63,7 @@ class Embeddings(Layer):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def call(self, pixels: Any, masked: Any, interpolates: bool = False) -> Any:
-        check_images(self.config, pixels.shape, interpolates=interpolates)
+        check_images(self.config, pixels.shape, pixels.dtype, interpolates=interpolates)
         patches = self.patch_embeddings(pixels)
         (rows, columns), batch, dim = find_grid(self.config, pixels.shape), ops.shape(pixels)[0], patches.shape[3]
         x = ops.reshape(patches, (batch, rows * columns, dim))

@@ -24,6 +24,26 @@ PIECE = 64  # frames that the convolutions compute at a time on a CPU
 # AudioOptions ---------------------------------------------------------------------------------------------------------
 
 
+class Convolution(nn.Conv1d):
+    """A convolution over time by products of matrices, for inputs whose channels lie last in memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute `(…, channels, samples)`; the products' rows are stretches of the input where it lies, not copies."""
+        x = x.transpose(-1, -2)  # (…, samples, channels)
+        (kernel,), (stride,), channels = self.kernel_size, self.stride, x.shape[-1]
+        count = (x.shape[-2] - kernel) // stride + 1
+        taps = self.weight.transpose(1, 2).flatten(1)  # (out, kernel * channels)
+        step = kernel if channels == 1 else stride  # rows may not overlap, except where they are tiny
+        y: Any = self.bias
+        for start in range(0, kernel, step):
+            width = min(step, kernel - start)
+            rows = x[..., start:, :].unfold(-2, width, stride)[..., :count, :, :]
+            rows = rows.transpose(-1, -2).flatten(-2)  # (…, count, width * channels)
+            part = taps[:, start * channels : (start + width) * channels]
+            y = linear(rows, part, y) if start == 0 else torch.addmm(y, rows, part.t())
+        return y.transpose(-1, -2)
+
+
 class ConvLayer(nn.Module):
     """A convolution over time, a norm where there is one, and the activation."""
 
@@ -32,7 +52,7 @@ class ConvLayer(nn.Module):
         channels = config.conv_dim[number]
         before = config.conv_dim[number - 1] if number else 1
         self.kernel, self.stride = config.conv_kernel[number], config.conv_stride[number]
-        self.conv = nn.Conv1d(before, channels, self.kernel, self.stride, bias=config.conv_bias)
+        self.conv = Convolution(before, channels, self.kernel, self.stride, bias=config.conv_bias)
         if config.feat_extract_norm == "layer":
             self.layer_norm: nn.Module = nn.LayerNorm(channels)
         elif number == 0:
@@ -41,28 +61,10 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute `(…, samples, channels)`, channels last: the norm and the products of matrices want it so."""
-        x = self.convolve(x)
+        x = self.conv(x.transpose(-1, -2))  # (…, channels, samples)
         norm = getattr(self, "layer_norm", None)
-        if isinstance(norm, nn.GroupNorm):
-            x = norm(x.transpose(-1, -2)).transpose(-1, -2)
-        elif norm is not None:
-            x = norm(x)
-        return self.activation(x)
-
-    def convolve(self, x: Tensor) -> Tensor:
-        """Convolve by products of matrices whose rows are stretches of the input where it lies, not copies of it."""
-        channels = x.shape[-1]
-        count = (x.shape[-2] - self.kernel) // self.stride + 1
-        taps = self.conv.weight.transpose(1, 2).flatten(1)  # (out, kernel * channels)
-        step = self.kernel if channels == 1 else self.stride  # rows may not overlap, except where they are tiny
-        y: Any = self.conv.bias
-        for start in range(0, self.kernel, step):
-            width = min(step, self.kernel - start)
-            rows = x[..., start:, :].unfold(-2, width, self.stride)[..., :count, :, :]
-            rows = rows.transpose(-1, -2).flatten(-2)  # (…, count, width * channels)
-            part = taps[:, start * channels : (start + width) * channels]
-            y = linear(rows, part, y) if start == 0 else torch.addmm(y, rows, part.t())
-        return y
+        x = norm(x).transpose(-1, -2) if isinstance(norm, nn.GroupNorm) else x.transpose(-1, -2)
+        return self.activation(x if norm is None or isinstance(norm, nn.GroupNorm) else norm(x))
 
 
 class FeatureEncoder(nn.Module):

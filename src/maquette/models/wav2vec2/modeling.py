@@ -27,7 +27,7 @@ from maquette.modeling.losses import compute_classification_loss, compute_token_
 from maquette.modeling.packing import Layout, is_traced, lay_out
 
 from .configuration import Wav2Vec2Config
-from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv, convolve
+from .encoder import Adapter, Encoder, FeatureEncoder, FeatureProjection, NormedConv
 from .frames import (
     check_clips,
     check_hidden,
@@ -43,12 +43,6 @@ from .languages import check_adapter, find_adapter
 from .masking import compute_mask_indices
 
 Opt = Tensor | None
-
-
-class LaidOutOutput(Wav2Vec2BaseModelOutput):
-    """What the base model gives its heads: states and features as `(places, …)`, in the layout given with them."""
-
-    layout: Layout | None = None
 
 
 class Wav2Vec2PreTrainedModel(PreTrainedModel):
@@ -166,13 +160,14 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
         x, states = self.encoder(x, layout, keep_states=keep_states)
         x, own = (x, layout) if self.adapter is None else self.adapter(x, layout)
-        output = LaidOutOutput(
+        output = Wav2Vec2BaseModelOutput(
             last_hidden_state=x if as_laid_out else own.scatter(x),
             extract_features=features if as_laid_out else layout.scatter(features),
             hidden_states=tuple(layout.scatter(state) for state in states) or None,
             attentions=tuple(layout.weights) if layout.weights else None,
-            layout=own if as_laid_out else None,
         )
+        if as_laid_out:
+            output["layout"] = own
         return output if self._chosen("return_dict", return_dict) else output.to_tuple()
 
     def _align(self, waves: Tensor, mask: Opt) -> tuple[Tensor, Opt]:
@@ -366,8 +361,9 @@ class TDNNLayer(nn.Module):
         self.kernel = nn.Linear(config.tdnn_dim[max(number - 1, 0)] * self.size, config.tdnn_dim[number])
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.kernel.weight.unflatten(1, (self.size, -1)).transpose(1, 2)  # (out, in, size)
-        return relu(convolve(x, weight, self.kernel.bias, dilation=self.dilation))  # (batch, out, fewer frames)
+        """Compute `(batch, fewer frames, out)` of `(batch, frames, in)`."""
+        rows = x.unfold(1, (self.size - 1) * self.dilation + 1, 1)[..., :: self.dilation]  # (batch, fewer, in, size)
+        return relu(self.kernel(rows.transpose(-1, -2).flatten(-2)))
 
 
 def pool_statistics(x: Tensor, mask: Tensor) -> Tensor:
@@ -409,10 +405,10 @@ class Wav2Vec2ForXVector(Wav2Vec2PreTrainedModel):
             raise ValueError(
                 f"A voice needs {lost + 1} frames; the clips have {counts.int().tolist()}. Drop short ones."
             )
-        x = layout.scatter(self.projector(output.last_hidden_state)).transpose(1, 2)
+        x = layout.scatter(self.projector(output.last_hidden_state))
         for layer in self.tdnn:
-            x = layer(x)  # (batch, channels, fewer frames)
-        embeddings = self.feature_extractor(pool_statistics(x, real[:, lost:].bool()))
+            x = layer(x)  # (batch, fewer frames, channels)
+        embeddings = self.feature_extractor(pool_statistics(x.transpose(1, 2), real[:, lost:].bool()))
         logits = self.classifier(embeddings)
         loss = None if labels is None else self.objective(logits, labels)
         return self._hand_out(XVectorOutput, output, options, loss, logits, embeddings)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, gumbel_softmax, one_hot
 
-from maquette import ModelOutput
+from maquette.modeling.outputs import Wav2Vec2ForPreTrainingOutput as Wav2Vec2ForPreTrainingOutput
 
 from .configuration import Wav2Vec2Config
 from .frames import refuse_adapter
@@ -81,19 +81,6 @@ def compute_contrastive_loss(
 
 
 # The model -----------------------------------------------------------------------------------------------------------
-
-
-class Wav2Vec2ForPreTrainingOutput(ModelOutput):
-    """What is compared in pre-training; the losses (equations 2 to 4) where negatives were given."""
-
-    loss: Any = None
-    projected_states: Any = None
-    projected_quantized_states: Any = None
-    codevector_perplexity: Any = None
-    hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-    contrastive_loss: Any = None
-    diversity_loss: Any = None
 
 
 class Wav2Vec2ForPreTraining(Wav2Vec2PreTrainedModel):

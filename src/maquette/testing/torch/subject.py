@@ -153,7 +153,12 @@ class Subject(subject.Subject):
         return model
 
     def _inputs_for(self, model: Any) -> Tensors:
-        return snapshot(model.dummy_inputs if self.given_inputs is None else self.given_inputs)
+        inputs = model.dummy_inputs if self.given_inputs is None else self.given_inputs
+        if inputs is None:
+            raise NotImplementedError(
+                f"{type(model).__name__} does not say what it takes: override `dummy_inputs`, or pass inputs={{…}}."
+            )
+        return snapshot(inputs)
 
     @cached_property
     def inputs(self) -> Tensors:
