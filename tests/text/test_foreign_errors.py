@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from maquette import AutoTokenizer, DistilBertTokenizerFast, PreTrainedTokenizerFast
+from maquette import AutoTokenizer, DistilBertTokenizer, DistilBertTokenizerFast, PreTrainedTokenizerFast
 from maquette.errors import FileFormatError, InputError, SaveError
 from maquette.text.tokenization import PreTrainedTokenizer
 
@@ -152,3 +152,19 @@ def test_a_file_that_panics_is_refused_when_it_is_loaded(load: Any, tmp_path: Pa
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TokenizersBackend"}))
     with pytest.raises(FileFormatError, match=r"tokenizer.json is no tokenizer that works: .*gave up on the text"):
         load.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [DistilBertTokenizer, DistilBertTokenizerFast])
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"a": -1}, "the token 'a' has the id -1"),
+        ({"a": 0.5}, "the token 'a' has the id 0.5"),
+        ({"a": 2**40}, f"the token 'a' has the id {2**40}"),
+        ({"a": 0}, r"'\[UNK\]' and 'a' both have the id 0"),
+        ({5: 1}, r"5 \(int\) is no token"),
+    ],
+)
+def test_a_vocabulary_given_is_looked_at(kind: Any, more: dict[Any, Any], says: str) -> None:
+    with pytest.raises(FileFormatError, match=f"The vocabulary given: .*{says}"):
+        kind(vocab={"[UNK]": 0, **more})

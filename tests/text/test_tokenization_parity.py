@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from maquette import AutoTokenizer
 from maquette.models.distilbert.tokenization import DistilBertTokenizer, DistilBertTokenizerFast
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 
@@ -131,3 +132,71 @@ def test_a_folder_of_ours_loads_in_the_peer(
     peer = ask_peer(peer_python, folder=tmp_path, auto=file == "all")
     compare(tokenizer, peer)
     assert peer["max"] == tokenizer.model_max_length
+
+
+# Folders that transformers 5 writes of a tokenizer.json: special tokens as plain texts, their flags in that file only.
+
+PEER_GENERIC = """
+import json, sys
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+task = json.load(sys.stdin)
+made = PreTrainedTokenizerFast(tokenizer_file=task["file"], **task["names"])
+made.save_pretrained(task["target"])
+def report(tokenizer):
+    rows = tokenizer(task["texts"], truncation=True, max_length=9, padding=True)
+    return {
+        "rows": {name: rows[name] for name in ("input_ids", "attention_mask")},
+        "plain": [tokenizer(text)["input_ids"] for text in task["texts"]],
+        "decoded": [tokenizer.decode(row, skip_special_tokens=True) for row in rows["input_ids"]],
+        "special": sorted(tokenizer.all_special_tokens),
+        "image": [tokenizer.image_token, tokenizer.image_token_id],
+        "sides": [tokenizer.padding_side, tokenizer.truncation_side, len(tokenizer)],
+    }
+print(json.dumps([report(made), report(AutoTokenizer.from_pretrained(task["ours"]))]))
+"""
+
+
+def test_generic_folders_load_both_ways(tmp_path: Path, peer_python: str) -> None:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=290, special_tokens=["<pad>"], show_progress=False, initial_alphabet=alphabet
+    )
+    backend.train_from_iterator(["the cat sat on the mat"] * 5, trainer)
+    special: Any = {"normalized": False, "special": True}
+    backend.add_tokens([AddedToken("<mask>", lstrip=True, **special), AddedToken("<w>", single_word=True, **special)])
+    backend.add_tokens([AddedToken("<img>", rstrip=True, **special)])
+    backend.enable_truncation(max_length=9, direction="left")
+    backend.enable_padding(direction="left", pad_id=0, pad_token="<pad>")
+    backend.save(str(tmp_path / "tokenizer.json"))
+    names: dict[str, Any] = {"mask_token": "<mask>", "pad_token": "<pad>", "image_token": "<img>"}
+    names["extra_special_tokens"] = ["<w>"]
+    texts = ["the cat <mask> sat", "a<mask>b <w> y<w>z", "the  <img>  cat on the mat , and on", "x != y , a", ""]
+    ours = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
+    ours.save_pretrained(tmp_path / "ours")
+    task = {
+        "file": str(tmp_path / "tokenizer.json"),
+        "ours": str(tmp_path / "ours"),
+        "target": str(tmp_path / "theirs"),
+    }
+    done = subprocess.run(
+        [peer_python, "-c", PEER_GENERIC],
+        input=json.dumps(task | {"names": names, "texts": texts}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs, reloaded = json.loads(done.stdout)
+    assert reloaded == theirs
+    for folder in ("theirs", "ours"):
+        found = AutoTokenizer.from_pretrained(tmp_path / folder)
+        rows = found(texts, truncation=True, max_length=9, padding=True)
+        assert {name: rows[name] for name in theirs["rows"]} == theirs["rows"]
+        assert [found(text).input_ids for text in texts] == theirs["plain"]
+        assert [found.decode(row, skip_special_tokens=True) for row in rows.input_ids] == theirs["decoded"]
+        assert sorted(found.all_special_tokens) == theirs["special"]
+        assert [found.image_token, found.image_token_id] == theirs["image"]
+        assert [found.padding_side, found.truncation_side, len(found)] == theirs["sides"]

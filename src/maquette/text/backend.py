@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from maquette.errors import FileFormatError, InputError, MaquetteError, SaveError, UnknownFieldError, did_you_mean
 from maquette.text.special_tokens import FLAGS
+from maquette.text.vocabulary_files import LARGEST_ID
 
 Result = TypeVar("Result")
 
@@ -25,7 +26,6 @@ EXTRA_OPTIONS = {"UnigramTrainer": {"shrinking_factor", "unk_token", "max_piece_
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 MARKS = (0x100000, 0xF0000)  # where the two planes for private use begin
 BROKEN = "\ufffd"
-LARGEST_ID = 2**31 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -111,24 +111,23 @@ def write_backend(backend: Tokenizer, *, pretty: bool = False) -> str:
             backend.enable_padding(**padding)
 
 
-def decode_tokens(decoder: Any, tokens: Sequence[str], *, added: Collection[str], beyond: Collection[str]) -> str:
+def decode_tokens(decoder: Any, tokens: Sequence[str], added: Mapping[str, bool]) -> str:
     """Give the text of tokens, in which added ones stand as they are written.
 
     Args:
         decoder: the library's; it would take the letters of added tokens for its own code of bytes or spaces.
         tokens: the tokens.
-        added: the added tokens.
-        beyond: those of them that are not in the model's own vocabulary. The others may be in its code after all, and
-            are taken as written only where the text would have broken characters otherwise.
+        added: the added tokens, and whether they lie beyond the model's own vocabulary. Those within may be in its code
+            after all, and are taken as written only where the text would have broken characters otherwise.
     """
 
     def decode(tokens: Sequence[str]) -> str:
         return str(ask(lambda: decoder.decode(list(tokens))))
 
     kinds = [token for token in dict.fromkeys(tokens) if token in added and decode([token]) != token]
-    written = {place for place, token in enumerate(tokens) if token in kinds and token in beyond}
+    written = {place for place, token in enumerate(tokens) if token in kinds and added[token]}
     best = _decode_marked(decode, tokens, kinds, written)
-    for place in (place for place, token in enumerate(tokens) if token in kinds and token not in beyond):
+    for place in (place for place, token in enumerate(tokens) if token in kinds and not added[token]):
         if BROKEN in best:
             other = _decode_marked(decode, tokens, kinds, written | {place})
             if other.count(BROKEN) < best.count(BROKEN):

@@ -139,7 +139,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         """Note the texts of the added tokens, and which of them the model's own vocabulary lacks."""
         model = self._backend.model
         self._contents = {i: token.content for i, token in self._backend.get_added_tokens_decoder().items()}
-        self._beyond = {content for index, content in self._contents.items() if model.id_to_token(index) is None}
+        self._beyond = {content: model.id_to_token(index) is None for index, content in self._contents.items()}
 
     def _put_added(self, tokens: dict[int, AddedToken]) -> None:
         for index, token in sorted(tokens.items()):
@@ -160,7 +160,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         if decoder is None:
             return " ".join(tokens)
 
-        return decode_tokens(decoder, tokens, added={*self._contents.values()}, beyond=self._beyond)
+        return decode_tokens(decoder, tokens, self._beyond)
 
     def _tidies(self, given: bool | None) -> bool:
         """Byte pairs keep the spaces of a text, so that a file's setting would take out true ones."""

@@ -9,6 +9,8 @@ from maquette.errors import FileFormatError, MissingFileError
 from maquette.storage.json_files import read_json
 from maquette.storage.paths import user_path
 
+LARGEST_ID = 2**31 - 1
+
 
 def read_lines(path: str | os.PathLike[str]) -> dict[str, int]:
     """Read a vocabulary with one token a line; the first has the id 0.
@@ -39,15 +41,18 @@ def check_ids(vocabulary: Mapping[str, Any], place: str) -> dict[str, int]:
     """Give a vocabulary whose tokens all have a whole number of their own.
 
     Raises:
-        FileFormatError: there is no token, an id is something else, or two tokens have the same one (which).
+        FileFormatError: there is no token, one is no text, an id is something else, or two have the same one (which).
     """
     if not vocabulary:
         raise FileFormatError(f"{place} has no tokens; give one token a line, or a JSON object of tokens and ids.")
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        if not isinstance(token, str):
+            raise FileFormatError(f"{place}: {token!r:.40} ({type(token).__name__}) is no token, which is a text.")
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= LARGEST_ID:
             raise FileFormatError(
-                f"{place}: the token {token!r} has the id {index!r:.40}, where a whole number, 0 or more, belongs."
+                f"{place}: the token {token!r} has the id {index!r:.40}, where a whole number from 0 to {LARGEST_ID} "
+                "belongs."
             )
         if index in tokens:
             raise FileFormatError(

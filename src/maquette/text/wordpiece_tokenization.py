@@ -16,7 +16,7 @@ from maquette.text.backend import make_template
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE, read_token
-from maquette.text.vocabulary_files import read_lines
+from maquette.text.vocabulary_files import check_ids, read_lines
 from maquette.text.wordpiece import (
     CONTINUATION,
     END,
@@ -369,7 +369,8 @@ def _take_vocabulary(
     name: str, vocab_file: str | os.PathLike[str] | None, vocab: Mapping[str, int] | None, unk_token: str
 ) -> dict[str, int]:
     if vocab is not None:
-        return check_vocabulary(vocab, unk_token, "The vocabulary given")
+        place = "The vocabulary given"
+        return check_vocabulary(check_ids(vocab, place), unk_token, place)
     if vocab_file is None:
         raise InputError(f"{name} needs a vocabulary: pass vocab_file='vocab.txt', or load one with from_pretrained.")
     return read_vocabulary(vocab_file, unk_token=unk_token)
@@ -411,8 +412,6 @@ def read_tokenizer_json(source: Source, name: str, saved: Mapping[str, Any]) -> 
         raise FileFormatError(
             f"{place} is no WordPiece tokenizer with the prefix '##'; load it as PreTrainedTokenizerFast."
         )
-    if not all(isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in vocabulary.values()):
-        raise FileFormatError(f"{place}: the ids of the vocabulary must be whole numbers, 0 or more.")
     found: dict[str, Any] = {}
     if normal.get("type") == "BertNormalizer":
         found["do_lower_case"] = normal.get("lowercase", True)
