@@ -8,7 +8,7 @@ from typing import Any
 
 import maquette.modeling.trees
 import maquette.remote_code.finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
-from maquette.version import __version__
+from maquette.version import __version__ as __version__
 
 # Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the
 # registry.
@@ -82,6 +82,8 @@ _MODULES |= {"AddedToken": "tokenizers", "login": "huggingface_hub", "notebook_l
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _list_star_names()
     if name.startswith("__"):
         raise AttributeError(name)
     if name in _MODULES:
@@ -113,4 +115,14 @@ def __dir__() -> list[str]:
     return sorted({"__version__", *_MODULES, *AUTO_CLASSES, *models})
 
 
-__all__ = ["__version__"]
+def _list_star_names() -> list[str]:
+    """List what `from maquette import *` gives: what can be imported here, without the classes of Keras and Flax."""
+    names = [name for name in __dir__() if not name.startswith(("TF", "Flax", "FLAX"))]
+    return [name for name in names if _can_be_imported(name)]
+
+
+def _can_be_imported(name: str) -> bool:
+    try:
+        return name in globals() or __getattr__(name) is not None
+    except ImportError:  # of a framework that is not installed
+        return False

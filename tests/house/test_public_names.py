@@ -36,3 +36,27 @@ def test_declared_names_are_the_classes_they_name() -> None:
             for alias in node.names:
                 if not (alias.asname or "").startswith("_") and not OF_OTHERS.search(node.module or ""):
                     assert getattr(maquette, alias.name) is getattr(import_module(node.module), alias.name)
+
+
+STAR = """
+import sys
+{before}
+from maquette import *
+found = {{name for name in dir() if not name.startswith("__")}} - {{"sys"}}
+wanted = {{"PretrainedConfig", "AutoModel", "AutoTokenizer", "DistilBertConfig", "ConfigurationError", "BatchEncoding"}}
+assert wanted <= found, wanted - found
+assert not [name for name in found if name.startswith(("TF", "Flax", "FLAX", "_"))]
+assert not {{"keras", "tensorflow", "jax", "flax"}} & {{name for name in sys.modules if sys.modules[name]}}
+print(sorted(found))
+"""
+
+
+def test_a_star_import_gives_the_public_names_without_keras_and_flax(run_fresh) -> None:
+    found = set(ast.literal_eval(run_fresh(STAR.format(before=""))))
+    others = {name for name in dir(maquette) if name.startswith(("TF", "Flax", "FLAX", "__"))}
+    assert found == set(dir(maquette)) - others and {"Trainer", "DistilBertModel"} <= found
+
+
+def test_a_star_import_works_without_torch(run_fresh) -> None:
+    found = set(ast.literal_eval(run_fresh(STAR.format(before="sys.modules['torch'] = None"))))
+    assert not {"PreTrainedModel", "DistilBertModel", "Trainer", "ACT2FN"} & found
