@@ -149,7 +149,7 @@ def _as_array(clip: Any, name: str) -> Samples:
     try:
         array = to_numpy(clip)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{capital(name)} cannot be read as samples: {error}.") from error
+        raise InputError(f"{capital(name)} cannot be read as samples: {error}.") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf" or not 1 <= array.ndim <= 2:
         kind = f"{array.dtype} values of shape {array.shape}" if isinstance(array, np.ndarray) else "a list of lists"
         raise InputError(f"{capital(name)} is {kind}, where numbers of shape (samples,) belong.")
@@ -250,6 +250,6 @@ def resample(samples: Samples, rate: float, wanted: float) -> Samples:
     """
     try:
         import soxr  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise MissingPackageError("Resampling needs soxr. Run: pip install 'maquette[audio]'.") from error
+    except ImportError:
+        raise MissingPackageError("Resampling needs soxr. Run: pip install 'maquette[audio]'.") from None
     return np.asarray(soxr.resample(np.ascontiguousarray(samples), rate, wanted, quality="HQ"), np.float32)

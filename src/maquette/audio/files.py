@@ -33,8 +33,8 @@ def read_file(file: Any, name: str = "the file") -> tuple[Samples, int]:
     """
     try:
         import soundfile  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise MissingPackageError("Reading sound files needs soundfile. Run: pip install 'maquette[audio]'.") from error
+    except ImportError:
+        raise MissingPackageError("Reading sound files needs soundfile. Run: pip install 'maquette[audio]'.") from None
     try:
         with _open(file, name) as opened:
             _check_header(opened, name)
@@ -43,7 +43,7 @@ def read_file(file: Any, name: str = "the file") -> tuple[Samples, int]:
     except MaquetteError:
         raise
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples, by the name of the file
-        raise FileFormatError(f"{capital(name)} is no sound file that can be read: {_reason(error)}") from error
+        raise FileFormatError(f"{capital(name)} is no sound file that can be read: {_reason(error)}") from None
 
 
 class Content(io.BytesIO):
@@ -66,7 +66,7 @@ def _open(file: Any, name: str) -> BinaryIO:
         return user_path(file).open("rb")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MissingFileError(f"{capital(name)} cannot be opened: {reason}.") from error
+        raise MissingFileError(f"{capital(name)} cannot be opened: {reason}.") from None
 
 
 def _reason(error: Exception) -> str:
@@ -143,7 +143,7 @@ def _next_block(sound: Any, done: int, name: str) -> Samples:
         raise FileFormatError(
             f"{capital(name)} breaks off: its header promises {promised}, and decoding stopped after {done}: "
             f"{_reason(error)} Get the whole file, or write it anew with a length."
-        ) from error
+        ) from None
     return block
 
 

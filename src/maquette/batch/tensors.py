@@ -73,11 +73,11 @@ def _framework(name: str) -> Any:
         return module
     try:
         return importlib.import_module(FRAMEWORKS[name])
-    except ImportError as error:
+    except ImportError:
         raise MissingPackageError(
             f"return_tensors={name!r} needs {FRAMEWORKS[name].partition('.')[0]}, which is not installed. "
             f"Run: pip install 'maquette[{EXTRAS[name]}]', or ask for \"np\"."
-        ) from error
+        ) from None
 
 
 def _torch_tensor(torch: Any, array: "np.ndarray[Any, Any]") -> Any:

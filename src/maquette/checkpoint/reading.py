@@ -177,11 +177,11 @@ def _opened(path: Path, framework: str, label: str) -> Iterator[Any]:
         if start.startswith(b"version https://git-lfs"):
             raise FileFormatError(
                 f"{path.name} of {label!r} is a Git LFS pointer, not the weights. Fetch them with `git lfs pull`."
-            ) from error
+            ) from None
         raise FileFormatError(
             f"{path.name} of {label!r} is truncated or damaged ({error}; {path.stat().st_size} bytes). Fetch or save "
             "it again."
-        ) from error
+        ) from None
 
 
 def _no_weights(source: Source, single: str, index: str) -> MissingFileError:

@@ -193,7 +193,7 @@ class Construction:
         try:
             self.config.validate()
         except ValueError as error:
-            raise FaultError.single(str(error)) from error
+            raise FaultError.single(str(error)) from None
         except Exception as error:
             self._explain(error, {})
             raise
@@ -290,7 +290,7 @@ class Construction:
         """Say what was wrong with the arguments rather than how the class's code stumbled over it."""
         doubtful = [fault for name, failure in doubts.items() for fault in failure.under(f".{name}")]
         if self.faults or doubtful:
-            raise FaultError(*self.faults, *doubtful) from error
+            raise FaultError(*self.faults, *doubtful) from None
         expected = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
         if self.place is not None and isinstance(error, expected) and not isinstance(error, MaquetteError):
             text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -252,11 +252,11 @@ def _check_leaf(value: Any, annotation: Any, convert: Convert) -> Any:
             return convert(annotation, value)
         return msgspec.convert(value, annotation, dec_hook=convert, str_keys=True)
     except msgspec.ValidationError as error:
-        raise _rephrased(error, value) from error
+        raise _rephrased(error, value) from None
     except FaultError:
         raise
     except ValueError as error:
-        raise FaultError.single(str(error)) from error
+        raise FaultError.single(str(error)) from None
     except TypeError:  # a type that nobody can check: a callable, a TypeVar, …
         return value
 
@@ -278,7 +278,7 @@ def _check_constraints(value: Any, base: Any, metadata: Iterable[Any]) -> Any:
     try:
         msgspec.convert(value, Annotated[(type(value), *constraints)])
     except msgspec.ValidationError as error:
-        raise _rephrased(error, value) from error
+        raise _rephrased(error, value) from None
     except TypeError:
         if typing.get_origin(base) not in (Union, types.UnionType):
             raise
@@ -338,7 +338,7 @@ def _check_array(value: Any, kind: Any, arms: tuple[Any, ...], convert: Convert)
     try:
         return made(items)
     except TypeError as error:
-        raise FaultError.single(f"{error} (found {_show(value)})") from error
+        raise FaultError.single(f"{error} (found {_show(value)})") from None
 
 
 def _check_mapping(value: Any, arms: tuple[Any, ...], convert: Convert) -> Any:

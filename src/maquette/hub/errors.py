@@ -17,9 +17,9 @@ def explaining(label: str, revision: str, name: str = "") -> Iterator[None]:
     except Exception as error:
         if is_unreachable(error):
             what = f"{name!r} of {label!r}" if name else repr(label)
-            raise MissingFileError(f"The Hub could not be reached for {what}: {one_line(error)}.") from error
+            raise MissingFileError(f"The Hub could not be reached for {what}: {one_line(error)}.") from None
         if explained := explain_hub(label, revision, error):
-            raise explained from error
+            raise explained from None
         raise
 
 

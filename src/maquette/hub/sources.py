@@ -194,11 +194,11 @@ class HubRepository:
                     self.label, revision=self.revision, timeout=HUB_SECONDS, files_metadata=True
                 )
         except MissingFileError as error:
-            if is_missing_revision(error.__cause__):
-                raise MissingFileError(f"{error}{self._similar_revisions()}") from error.__cause__
-            if self.hub.force_download or not is_unreachable(error.__cause__):
+            if is_missing_revision(error.__context__):
+                raise MissingFileError(f"{error}{self._similar_revisions()}") from None
+            if self.hub.force_download or not is_unreachable(error.__context__):
                 raise
-            self._use_cache(f"the Hub could not be reached: {one_line(error.__cause__ or error)}", error)
+            self._use_cache(f"the Hub could not be reached: {one_line(error.__context__ or error)}")
             logger.warning("%s is read from the cache: %s", self.label, error)
         else:
             self.commit, self._listed = str(info.sha), {file.rfilename: file for file in info.siblings or ()}
@@ -212,14 +212,14 @@ class HubRepository:
             return did_you_mean(self.revision, [ref.name for ref in (*refs.branches, *refs.tags)])
         return ""
 
-    def _use_cache(self, reason: str, error: Exception | None = None) -> None:
+    def _use_cache(self, reason: str) -> None:
         """Take the commit that the cache knows under the revision; no connection is opened from here on."""
         self.commit = self._cached_commit()
         if self.commit is None:
             raise MissingFileError(
                 f"{self.label!r} is no local folder, its revision {self.revision!r} is not in the cache, and {reason}."
                 f"{similar_folders(self.label)} Load it once online, or give a local folder."
-            ) from error
+            ) from None
         self.note = f" Only the cache was looked at, which may hold a part of the repository ({reason})."
 
     def _cached_commit(self) -> str | None:
@@ -337,8 +337,8 @@ def _check_name(repo_id: str) -> None:
 
     try:
         validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise not_found(repo_id) from error
+    except HFValidationError:
+        raise not_found(repo_id) from None
 
 
 # Which of them the user named --------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def _explaining(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
     except Exception as error:
         if reason := _reason(repo_id, revision, _cause(error)):
-            raise SaveError(f"{reason} No commit was made.") from error
+            raise SaveError(f"{reason} No commit was made.") from None
         raise
 
 

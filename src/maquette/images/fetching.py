@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -32,7 +33,7 @@ def load_image(
     Raises:
         InputError, MissingFileError: with the source, and why it cannot be loaded.
     """
-    label = repr(source[:80]) if isinstance(source, str) else f"The {type(source).__name__}"
+    label = repr(os.fspath(source)[:80]) if isinstance(source, str | os.PathLike) else f"The {type(source).__name__}"
     if isinstance(source, str) and source.startswith("data:"):
         source = _decode_data_url(source, label)
     elif isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -51,7 +52,7 @@ def _decode_data_url(url: str, label: str) -> bytes:
         text = urllib.parse.unquote_to_bytes(body)
         return base64.b64decode(text, validate=True) if head.endswith(";base64") and comma else text
     except (binascii.Error, ValueError) as error:
-        raise InputError(f"{label} is a data URL, and not base64 after its comma: {error}") from error
+        raise InputError(f"{label} is a data URL, and not base64 after its comma: {error}") from None
 
 
 def _fetch(url: str, label: str, timeout: float, max_bytes: int) -> bytes:
@@ -73,7 +74,7 @@ def _fetch(url: str, label: str, timeout: float, max_bytes: int) -> bytes:
     except (urllib.error.URLError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{label} cannot be fetched: {error}") from error
+        raise InputError(f"{label} cannot be fetched: {error}") from None
 
 
 def _read_all(answer: Any, label: str, deadline: float, max_bytes: int) -> bytes:

@@ -35,8 +35,8 @@ def pillow() -> Any:
     """
     try:
         from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError("Images need Pillow. Run: pip install 'maquette[vision]'.") from error
+    except ImportError:
+        raise MissingPackageError("Images need Pillow. Run: pip install 'maquette[vision]'.") from None
     return Image
 
 
@@ -132,13 +132,13 @@ def _open(source: Any, label: str, max_pixels: int | None) -> "Image":
             finally:
                 module.MAX_IMAGE_PIXELS = usual
     except (module.DecompressionBombError, module.DecompressionBombWarning) as error:
-        raise InputError(f"{label} is too large: {error}{_raise_it(max_pixels)}") from error
-    except module.UnidentifiedImageError as error:
-        raise InputError(f"{label} is no image of a format that is read here: {', '.join(FORMATS[:6])}, ….") from error
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise MissingFileError(f"{label}: there is no such file.") from error
+        raise InputError(f"{label} is too large: {error}{_raise_it(max_pixels)}") from None
+    except module.UnidentifiedImageError:
+        raise InputError(f"{label} is no image of a format that is read here: {', '.join(FORMATS[:6])}, ….") from None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise MissingFileError(f"{label}: there is no such file.") from None
     except Exception as error:
-        raise InputError(f"{label} cannot be opened: {error}") from error
+        raise InputError(f"{label} cannot be opened: {error}") from None
 
 
 def _opened(module: Any, source: Any) -> "Image":
@@ -172,7 +172,7 @@ def _read_opened(image: "Image", label: str, max_pixels: int | None, array_optio
     except (MaquetteError, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever they meet in broken files
-        raise InputError(f"{label} cannot be decoded, it may be cut off or damaged: {error}") from error
+        raise InputError(f"{label} cannot be decoded, it may be cut off or damaged: {error}") from None
 
 
 def _upright(image: "Image") -> "Image":

@@ -119,7 +119,7 @@ class ProcessorMixin(PretrainedMixin):
             try:
                 value = field.check(value, _refuse_object)
             except FaultError as failure:
-                raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from failure
+                raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from None
         object.__setattr__(self, name, value)
 
     def _kept_part(self, name: str) -> Any:

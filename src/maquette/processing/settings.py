@@ -101,7 +101,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
         except ConfigurationError:
             raise
         except ValueError as error:
-            raise ConfigurationError(f"{type(self).__name__}: {error}") from error
+            raise ConfigurationError(f"{type(self).__name__}: {error}") from None
 
     # Settings --------------------------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
         try:
             made: Self = cls(**{**known, **overrides})
         except ConfigurationError as error:
-            raise type(error)(f"{place}: {error}") from error
+            raise type(error)(f"{place}: {error}") from None
         rest = {n: v for n, v in content.items() if n not in known and n != cls._type_key()}
         made._kept.update({name: rest.pop(name) for name in BOOKKEEPING if name in rest})
         made._extra.update(rest)

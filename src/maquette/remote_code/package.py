@@ -116,11 +116,11 @@ class CodePackage:
         module = self._import(found[0])
         try:
             return getattr(module, found[1])
-        except AttributeError as error:
+        except AttributeError:
             raise RemoteCodeError(
                 f"{self.label!r}: auto_map names {reference!r}, but {found[0] or '__init__'} defines no {found[1]}."
                 + did_you_mean(found[1], vars(module))
-            ) from error
+            ) from None
 
     def announce(self) -> None:
         """Have `import` find this package by its name; of two checkpoints with this code, both maps count."""
@@ -135,7 +135,7 @@ class CodePackage:
             if isinstance(error, ModuleNotFoundError) and error.name:
                 own = error.name.removeprefix(f"{self.name}.")
                 if own == error.name:
-                    raise RemoteCodeError(explain_missing(self, module, error.name)) from error
+                    raise RemoteCodeError(explain_missing(self, module, error.name)) from None
                 raise RemoteCodeError(f"{self.label!r}: {own} is imported, but not among its files.") from error
             error.add_note(f"This happened in the code of {self.label!r}, while it was imported.")
             if isinstance(error, ImportError) and (reason := explain_failure(self.requirements)):

@@ -58,8 +58,8 @@ def recall_code(name: str) -> CodePackage:
         raise ModuleNotFoundError(f"{start}, and {str(file.parent)!r} holds no copy of it. {advice}", name=name)
     try:
         package = _read_copy(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModuleNotFoundError(f"{start}, and the copy {str(file)!r} cannot be read. {advice}", name=name) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModuleNotFoundError(f"{start}, and the copy {str(file)!r} cannot be read. {advice}", name=name) from None
     if package.name != name:
         raise ModuleNotFoundError(
             f"{start}, and the copy {str(file)!r} is not that code: its hash is {package.digest}. Nothing of it was "

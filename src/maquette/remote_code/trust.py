@@ -306,7 +306,7 @@ def _read_record(file: Path) -> dict[str, Any]:
         raise UntrustedCodeError(
             f"The record of approvals {str(file)!r} cannot be read ({error}), so no code is run. Mend it, or remove it "
             "to approve everything anew."
-        ) from error
+        ) from None
     return content
 
 

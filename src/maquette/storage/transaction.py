@@ -83,7 +83,7 @@ class Journal:
             raise FileFormatError(
                 f"{str(folder / JOURNAL)!r} is no journal that maquette wrote ({error}). Remove it if you trust the "
                 "other files of the folder."
-            ) from error
+            ) from None
 
     def checked(self, folder: Path) -> "Journal":
         """Refuse a journal that names files outside its folder: it was planted, not written here."""

@@ -54,7 +54,7 @@ def check_config(
         try:
             config = config_class()
         except ConfigurationError as error:
-            raise ConfigurationError(f"{error}\nGive check_config an instance as its second argument.") from error
+            raise ConfigurationError(f"{error}\nGive check_config an instance as its second argument.") from None
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(config_class, config, values or {}, Path(folder))
         return run_checks(config_class.__name__, CHECKS, subject, skip=skip, only=only)

@@ -98,9 +98,9 @@ def _append(ids: "array[int]", row: list[Any], place: str) -> None:
     before = len(ids)
     try:
         ids.fromlist(row)
-    except (TypeError, OverflowError, ValueError, RuntimeError) as error:
+    except (TypeError, OverflowError, ValueError, RuntimeError):
         del ids[before:]
-        raise _no_ids(row, place) from error
+        raise _no_ids(row, place) from None
 
 
 def _no_ids(row: list[Any], place: str) -> InputError:

@@ -272,7 +272,7 @@ def _shorten(
     try:
         kept = truncate(len(first), None if second is None else len(second), budget=budget, strategy=options.truncation)
     except InputError as error:
-        raise InputError(f"Row {row}: {error}") from error
+        raise InputError(f"Row {row}: {error}") from None
     side = options.truncation_side
     if not options.return_overflowing_tokens:
         yield _keep(first, kept[0], side), None if second is None else _keep(second, kept[1] or 0, side)

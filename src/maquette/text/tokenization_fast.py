@@ -64,7 +64,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         try:
             text = user_path(file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise FileFormatError(f"{file} is not text in UTF-8: {error}.") from error
+            raise FileFormatError(f"{file} is not text in UTF-8: {error}.") from None
         return read_backend(text, str(file))
 
     def __getstate__(self) -> dict[str, Any]:

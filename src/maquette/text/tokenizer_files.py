@@ -269,7 +269,7 @@ def _decoder(value: Any, source: Source) -> dict[int, AddedToken]:
     try:
         return {int(index): read_token(token, place) for index, token in (value or {}).items()}
     except ValueError as error:
-        raise error if isinstance(error, FileFormatError) else FileFormatError(f"{place}: {error}.") from error
+        raise error if isinstance(error, FileFormatError) else FileFormatError(f"{place}: {error}.") from None
 
 
 def _legacy_tokens(source: Source, saved: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
@@ -325,9 +325,9 @@ def _plain(value: Any, name: str) -> Any:
         return os.fspath(value)
     try:
         json.dumps(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError):
         raise SaveError(
             f"The argument {name!r} is a {type(value).__name__}, which JSON cannot hold; if it is a file, name it in "
             "vocab_files_names."
-        ) from error
+        ) from None
     return value

@@ -66,9 +66,9 @@ def _read(path: str | os.PathLike[str]) -> str:
     try:
         return user_path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is not text in UTF-8: {error}.") from error
+        raise FileFormatError(f"{path} is not text in UTF-8: {error}.") from None
     except OSError as error:
-        raise MissingFileError(f"The vocabulary {str(path)!r} cannot be read: {error.strerror}.") from error
+        raise MissingFileError(f"The vocabulary {str(path)!r} cannot be read: {error.strerror}.") from None
 
 
 def _is_object(text: str) -> bool:

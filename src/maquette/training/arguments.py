@@ -130,7 +130,7 @@ class TrainingArguments:
                 raise FaultError(_unknown(name, self._fields))
             value = self._checked(name, value)
         except FaultError as failure:
-            raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from failure
+            raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from None
         self.__dict__[name] = value
 
     def _checked(self, name: str, value: Any) -> Any:

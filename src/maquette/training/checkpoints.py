@@ -82,7 +82,7 @@ def write_checkpoint(
         raise SaveError(
             f"The checkpoint {str(folder)!r} could not be written: {error}. Training stopped here; earlier checkpoints "
             "are as they were. Make room, and resume."
-        ) from error
+        ) from None
 
 
 def _hash(path: Path) -> str:

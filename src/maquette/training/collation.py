@@ -118,7 +118,7 @@ def _stack(name: str, values: list[Any]) -> Any:
         raise InputError(
             f"The column {name!r} has values of different shapes, which cannot become one tensor ({error}). Pass the "
             "tokenizer or feature extractor that pads them as processing_class, or a data_collator."
-        ) from error
+        ) from None
     if array.dtype.kind not in "biuf":
         raise InputError(
             f"The column {name!r} has values of type {type(first).__name__}, which cannot become a tensor. Turn them "

@@ -26,8 +26,8 @@ def make_accelerator(args: TrainingArguments) -> Any:
         from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped,import-not-found,unused-ignore]
         from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped,import-not-found,unused-ignore]
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError as error:
-        raise MissingPackageError("Training needs accelerate: pip install 'maquette[train]'.") from error
+    except ImportError:
+        raise MissingPackageError("Training needs accelerate: pip install 'maquette[train]'.") from None
     available = [str(getattr(name, "value", name)) for name in get_available_trackers()]
     if missing := [name for name in args.report_to if name not in available]:
         known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))

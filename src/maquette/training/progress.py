@@ -31,8 +31,8 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, *, console: Any = None) -> None:
         try:
             from rich.console import Console
-        except ImportError as error:
-            raise MissingPackageError("A progress bar needs rich. Run: pip install 'maquette[train]'.") from error
+        except ImportError:
+            raise MissingPackageError("A progress bar needs rich. Run: pip install 'maquette[train]'.") from None
         self.console = console or Console(stderr=True)
         self._screen: _Screen | None = None
         self._pace = _Pace()
