@@ -247,10 +247,10 @@ def config_class_for(model_type: str) -> type:
 
 
 def unknown_model_type(model_type: Any) -> UnknownNameError:
-    """Phrase the error for a model type nobody knows."""
+    """Phrase the error for an unknown model type."""
     known = sorted({*_configs, *(card.model_type for card in cards())})
     return UnknownNameError(
-        f"Nobody knows the model type {model_type!r}.{did_you_mean(str(model_type), known)} "
+        f"Unknown model type {model_type!r}.{did_you_mean(str(model_type), known)} "
         + (f"Known are: {', '.join(known)}. " if known else "")
         + "An architecture of your own is made known with AutoConfig.register(model_type, ConfigClass)."
     )

@@ -90,9 +90,9 @@ def test_a_model_type_must_match(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model_type": "trickie"}, r"Nobody knows the model type 'trickie'. Did you mean 'tricky'\?"),
-        ({"model_type": "../../etc"}, r"Nobody knows the model type '../../etc'"),
-        ({"model_type": 3}, r"Nobody knows the model type 3"),
+        ({"model_type": "trickie"}, r"Unknown model type 'trickie'. Did you mean 'tricky'\?"),
+        ({"model_type": "../../etc"}, r"Unknown model type '../../etc'"),
+        ({"model_type": 3}, r"Unknown model type 3"),
         ({"model_type": None, "dim": 3}, r"has no model_type"),
         ({"dim": 3}, r"has no model_type"),
         ({"model_type": "tricky", "auto_map": 3}, r"auto_map must map"),

@@ -259,7 +259,7 @@ def test_nested_configurations_read_back_as_their_classes(tmp_path: Path, monkey
     with pytest.raises(UnknownFieldError, match="no field 'dimm'"):
         Nested.from_pretrained(tmp_path, text={"dimm": 1})
     monkeypatch.setattr(registry, "_configs", {})
-    with pytest.raises(ConfigurationError, match=r"config.json: .*any: Nobody knows the model type 'text'"):
+    with pytest.raises(ConfigurationError, match=r"config.json: .*any: Unknown model type 'text'"):
         Nested.from_pretrained(tmp_path)
 
 

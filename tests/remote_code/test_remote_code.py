@@ -185,7 +185,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_damaged_record_lets_nothing_run(tmp_path: Path, content: str) -> None:
     trust_file().parent.mkdir(parents=True)
     trust_file().write_text(content, encoding="latin-1")
-    with pytest.raises(UntrustedCodeError, match=r"trust\.json' cannot be read.*Mend it, or remove it"):
+    with pytest.raises(UntrustedCodeError, match=r"trust\.json' cannot be read.*Fix it, or remove it"):
         load(make(tmp_path / "m", extra=RUNS))
     assert trust_file().read_text(encoding="latin-1") == content
 
@@ -418,7 +418,7 @@ def test_code_that_fails_says_whose_it_is(tmp_path: Path, extra: str) -> None:
     with pytest.raises((ArithmeticError, SyntaxError, ValueError, LookupError)) as failed:
         load(folder)
     assert failed.value.__notes__ == [f"This happened in the code of {str(folder)!r}, while it was imported."]
-    make(folder)  # once it is mended and approved, it loads: nothing half-imported is kept
+    make(folder)  # once it is fixed and approved, it loads: nothing half-imported is kept
     assert load(folder, digest(folder)).dim == 5
 
 

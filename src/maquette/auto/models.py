@@ -49,7 +49,7 @@ class AutoConfig:
             kwargs: as in `PretrainedConfig.from_pretrained`.
 
         Raises:
-            UnknownNameError: nobody knows the model type.
+            UnknownNameError: the model type is unknown.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         return_unused = kwargs.pop("return_unused_kwargs", False)
@@ -113,7 +113,7 @@ class AutoModelBase:
             model_args, kwargs: as in `PreTrainedModel.from_pretrained`.
 
         Raises:
-            UnknownNameError: nobody knows the model type, or it has no class for this task.
+            UnknownNameError: the model type is unknown, or it has no class for this task.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         options = take_source_options(kwargs)

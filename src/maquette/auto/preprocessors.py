@@ -55,7 +55,7 @@ class AutoTokenizer:
             inputs, kwargs: as in the tokenizer's own `from_pretrained`.
 
         Raises:
-            UnknownNameError: nobody knows the tokenizer's class, nor the model type.
+            UnknownNameError: neither the tokenizer's class nor the model type is known.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
@@ -98,7 +98,7 @@ class AutoPreprocessor:
             kwargs: as in the class's own `from_pretrained`.
 
         Raises:
-            UnknownNameError: nobody knows the class that the file names, nor the model type.
+            UnknownNameError: neither the class that the file names nor the model type is known.
             UntrustedCodeError: it brings code and the caller did not trust it.
         """
         with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:

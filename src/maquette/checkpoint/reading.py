@@ -80,7 +80,7 @@ class Checkpoint:
             if wrong := sorted(set(expected or ()) - names):
                 raise FileFormatError(
                     f"The index of {self.label!r} puts tensors into {path.name} that it lacks:{bullets(wrong[:20])}\n"
-                    "Save the checkpoint again, or mend the index."
+                    "Save the checkpoint again, or fix the index."
                 )
             self.metadata |= handle.metadata() or {}
             for name in names:

@@ -1,4 +1,4 @@
-"""Whether packages are there, asked in the peer's way: `is_<name>_available()`."""
+"""Whether packages are there, asked as in Transformers: `is_<name>_available()`."""
 
 import functools
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 from maquette.errors import MissingPackageError
 from maquette.remote_code.requirements import is_installed
 
-# What the peer calls them, where that is not their own name.
+# What Transformers calls them, where that is not their own name.
 PACKAGES = {
     "flash_attn_2": "flash_attn",
     "flash_attn_3": "flash_attn_interface",

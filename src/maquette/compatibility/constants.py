@@ -1,4 +1,4 @@
-"""Names of the peer's that stand for a value or for a type."""
+"""Names from Transformers that stand for a value or for a type."""
 
 import enum
 from typing import Any, TypedDict
@@ -26,7 +26,7 @@ class FlashAttentionKwargs(TypedDict, total=False):
     """Further arguments of an attention function."""
 
 
-class ExplicitEnum(str, enum.Enum):  # noqa: UP042 - texts are formatted by their names, as the peer has it
+class ExplicitEnum(str, enum.Enum):  # noqa: UP042 - texts are formatted by their names, as Transformers has it
     """Choices that are texts; an unknown one is an error that lists the known ones."""
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Decorators of the peer's that concern documentation and calling habits; what they decorate works as it is."""
+"""Decorators from Transformers that concern documentation and calling habits; what they decorate works as it is."""
 
 import functools
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def add_end_docstrings(*texts: Any) -> Callable[[Decorated], Decorated]:
 
 
 def add_code_sample_docstrings(*texts: Any, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """Leave the docstring as it is: the samples that belong there are the peer's."""
+    """Leave the docstring as it is: the samples that belong there are Transformers'."""
     return _unchanged
 
 

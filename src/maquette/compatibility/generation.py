@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 
 class GenerationMixin:
-    """Says that maquette does not generate, where the peer would."""
+    """Says that maquette does not generate, where Transformers would."""
 
     def generate(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse.

@@ -1,4 +1,4 @@
-"""Names of the peer's for images, over PIL and numpy."""
+"""Names from Transformers for images, over PIL and numpy."""
 
 from typing import Any
 

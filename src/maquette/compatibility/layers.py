@@ -1,4 +1,4 @@
-"""Layers and functions over torch that the peer's models share."""
+"""Layers and functions over torch that Transformers' models share."""
 
 import functools
 import random

@@ -1,4 +1,4 @@
-"""Logging by the peer's names, over the standard library's."""
+"""Logging by Transformers' names, over the standard library's."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""Outputs of models that read on where they stopped, or read another model's states; fields in the peer's order."""
+"""Outputs of models that read on where they stopped, or read another model's states; fields in Transformers' order."""
 
 from typing import Any
 

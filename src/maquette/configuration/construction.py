@@ -91,7 +91,7 @@ class Declared:
 
     @classmethod
     def _refuse_mistakes(cls) -> None:
-        """Refuse what only the author of the class can mend."""
+        """Refuse what only the author of the class can fix."""
         constructor, own = vars(cls).get("__init__"), declared_names(cls)
         if constructor and not takes_any_keyword(constructor):
             raise TypeError(
@@ -254,7 +254,7 @@ class Construction:
             self.given["num_labels"] = len(labels)
 
     def _doubts(self) -> dict[str, FaultError]:
-        """Check the arguments before the class's own code runs: it may mend them, but should it fail, they say why."""
+        """Check the arguments before the class's own code runs: it may fix them, but should it fail, they say why."""
         doubts: dict[str, FaultError] = {}
         if self.cls._is_generated() and self.cls.__post_init__ is self.cls._root().__post_init__:
             return doubts
@@ -455,7 +455,7 @@ def rebuild(cls: Any, content: dict[str, Any], overrides: dict[str, Any], place:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{place}: Expected a dictionary, got {type(content).__name__}.")
     content, plain = decode_floats(content), None
-    with reading(place), contextlib.suppress(*[ValueError] if overrides else []):  # which may mend it
+    with reading(place), contextlib.suppress(*[ValueError] if overrides else []):  # which may fix it
         plain = construct(cls, content)
     if plain and not overrides:
         return plain.config, {}

@@ -80,7 +80,7 @@ def fit(height: int, width: int, size: Mapping[str, int]) -> tuple[int, int]:
     """Give the height and width that an image is resized to.
 
     With both edges given, the shortest edge gets its length unless the longest would become longer than allowed.
-    Fractions of a pixel are dropped, as the peer and torchvision do.
+    Fractions of a pixel are dropped, as Transformers and torchvision do.
     """
     if "height" in size:
         return size["height"], size["width"]

@@ -130,7 +130,7 @@ class BackboneConfigMixin(PretrainedConfig):
 
     @classmethod
     def _is_indifferent(cls, content: dict[str, Any]) -> bool:
-        with contextlib.suppress(ConfigurationError):  # which overrides may mend
+        with contextlib.suppress(ConfigurationError):  # which overrides may fix
             return bool(super()._read(content, {}, "", False)._chooses_last())
         return False
 

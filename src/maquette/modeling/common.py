@@ -233,7 +233,7 @@ class ModelMixin(PretrainedMixin):
             options: further, the options of `push_to_hub`.
 
         Raises:
-            SaveError, RemoteCodeError: what cannot be saved, and how to mend it. Nothing is changed then.
+            SaveError, RemoteCodeError: what cannot be saved, and how to fix it. Nothing is changed then.
         """
         if options.pop("is_main_process", True):
             super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options)

@@ -72,7 +72,7 @@ def find_tokenizer_classes(
 
 def _own_tokenizer_class(source: Source, auto_map: Any, trust: Any, use_fast: bool) -> tuple[Any, Any] | None:
     """Load the class of a folder's own code that its map names for AutoTokenizer, as `[python, rust]` or as one."""
-    whole = {"AutoTokenizer": auto_map} if isinstance(auto_map, list) else auto_map  # as the peer wrote it once
+    whole = {"AutoTokenizer": auto_map} if isinstance(auto_map, list) else auto_map  # as Transformers wrote it once
     named = whole.get("AutoTokenizer") if isinstance(whole, Mapping) else None
     if not named:
         return None
@@ -93,7 +93,7 @@ def find_class(auto_class: str, source: Source, config: PretrainedConfig | None,
         trust: `trust_remote_code` as the caller gave it.
 
     Raises:
-        UnknownNameError: nobody knows the class that the file names, nor the model type.
+        UnknownNameError: neither the class that the file names nor the model type is known.
         UntrustedCodeError: it is the folder's own code, and the caller did not trust it.
     """
     if auto_class == "AutoTokenizer":
@@ -132,7 +132,7 @@ def class_name(auto_class: str, content: Mapping[str, Any]) -> str:
 
 
 def class_by_name(auto_class: str, name: str) -> Any:
-    """Find a class by the name that a file gives, which may be one of the peer's for the same settings; or None."""
+    """Find a class by the name that a file gives, which may be one from Transformers for the same settings; or None."""
     registered: dict[str, Any] = {found.__name__: found for found in registered_classes(auto_class)}
     if name in registered:
         return registered[name]

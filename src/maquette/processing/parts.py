@@ -89,7 +89,7 @@ def declared_parts(cls: type, fields: Mapping[str, Field]) -> dict[str, Part]:
         ConfigurationError: it has none, or one whose name says no kind.
     """
     names = list(getattr(cls, "attributes", None) or [name for name in fields if kind_by_name(name)])
-    if not names:  # processors of the peer's that only say `tokenizer_class = …`
+    if not names:  # processors from Transformers that only say `tokenizer_class = …`
         hints = [name.removesuffix("_class") for base in cls.__mro__ for name in vars(base) if name.endswith("_class")]
         names = [name for name in hints if kind_by_name(name)]
     parts: dict[str, Part] = {}
@@ -127,7 +127,7 @@ def load_part(part: Part, source: Source, cls: Any, *, trust: bool | str | None,
     """Load one part of a processor of class `cls` from its folder.
 
     Raises:
-        UnknownNameError: nobody knows its class.
+        UnknownNameError: its class is unknown.
         UntrustedCodeError: it is code of the folder's, and the caller did not trust it.
     """
     if part.kind == "tokenizer":

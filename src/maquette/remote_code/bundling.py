@@ -34,7 +34,7 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
     A class goes along when it was registered with `register_for_auto_class`, or came from such a save itself.
 
     Raises:
-        RemoteCodeError: the code cannot travel; the message says how to mend it.
+        RemoteCodeError: the code cannot travel; the message says how to fix it.
         SaveError: it would overwrite a file that is from no save.
     """
     config_class = _config_class(cls, config)

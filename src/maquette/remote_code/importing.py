@@ -65,7 +65,7 @@ class _Loader(importlib.abc.InspectLoader):
 def _importer(package: CodePackage) -> Any:
     """Give the `import` of a private package: its own top-level files come first, as beside a script.
 
-    In code written for the peer, `transformers` means maquette where the peer is not installed.
+    In code written for Transformers, `transformers` means maquette where Transformers is not installed.
     """
 
     def import_(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:

@@ -1,6 +1,6 @@
-"""What `transformers` means in the code of a checkpoint where the peer is not installed: maquette, under its names.
+"""What `transformers` means in the code of a checkpoint where Transformers is not installed: maquette, under its names.
 
-Code that was written for the peer takes base classes, outputs and activations from modules that are laid out in the
+Code that was written for Transformers takes base classes, outputs and activations from modules that are laid out in the
 peer's way. A name means the same from whichever of them it is taken. Beside maquette's own public names there is what
 such code needs to be imported and run as a model: the rest of this package, by `HOMES`. A name that is not here is an
 error that says which.
@@ -108,7 +108,7 @@ HOMES = {
 }
 PLACES = {name: f"maquette.compatibility.{module}" for module, names in HOMES.items() for name in names}
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
-# Modules of the peer that code takes as objects: `from transformers import utils`.
+# Modules of Transformers that code takes as objects: `from transformers import utils`.
 _MODULES = """
     activations cache_utils configuration_utils file_utils generation image_processing_utils image_utils
     modeling_attn_mask_utils modeling_outputs modeling_utils models processing_utils pytorch_utils
@@ -134,7 +134,7 @@ def stand_in(name: str, wanted: Sequence[str]) -> types.ModuleType:
 
 
 class StandIn(types.ModuleType):
-    """A module of the peer, as far as there is what is in it."""
+    """A module of Transformers, as far as there is what is in it."""
 
     def __init__(self, place: str) -> None:
         super().__init__("maquette", f"Stands in for {place}, which is not installed.")
@@ -154,7 +154,7 @@ class StandIn(types.ModuleType):
 
 
 def _find(name: str, place: str) -> Any:
-    """Find what a name of the peer stands for.
+    """Find what a name of Transformers stands for.
 
     Raises:
         LookupError: nothing here.

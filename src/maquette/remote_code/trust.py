@@ -304,7 +304,7 @@ def _read_record(file: Path) -> dict[str, Any]:
         if isinstance(error, OSError) and not os.path.lexists(file):
             return {}
         raise UntrustedCodeError(
-            f"The record of approvals {str(file)!r} cannot be read ({error}), so no code is run. Mend it, or remove it "
+            f"The record of approvals {str(file)!r} cannot be read ({error}), so no code is run. Fix it, or remove it "
             "to approve everything anew."
         ) from None
     return content

@@ -37,7 +37,7 @@ def parse_json(text: str | bytes, name: str) -> Any:
         if text.count("[") + text.count("{") > DEEPEST:
             _check_depth(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        problem = f"is not JSON: {error}. Mend the file, or save it again"
+        problem = f"is not JSON: {error}. Fix the file, or save it again"
     except RecursionError:
         problem = f"is nested too deeply: {DEEPEST} brackets inside each other are the most that is read"
     except _DuplicateKeyError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from maquette.errors import SaveError
 
-SPECIAL_FLOAT = "__float__"  # JSON has no infinity and no NaN; the peer writes them as {"__float__": "Infinity"} too
+SPECIAL_FLOAT = "__float__"  # JSON has neither infinity nor NaN; Transformers writes {"__float__": "Infinity"} too
 
 
 def own_copy(value: Any) -> Any:

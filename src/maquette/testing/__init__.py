@@ -5,7 +5,7 @@
     check_config(MyConfig)
     print(check_model(MyModel, MyConfig(dim=16), inputs={"x": torch.randn(2, 16)}))
 
-Every check runs; then either a `Report` comes back, or one `ConformanceError` lists all that is wrong and how to mend
+Every check runs; then either a `Report` comes back, or one `ConformanceError` lists all that is wrong and how to fix
 it. Checks of configurations need no deep-learning framework.
 """
 

@@ -46,7 +46,7 @@ def check_config(
         only: names of checks, to run these alone.
 
     Raises:
-        ConformanceError: lists every fault and how to mend it.
+        ConformanceError: lists every fault and how to fix it.
         UnknownNameError: `skip` or `only` name no check, or `values` no field.
         ConfigurationError: there is no instance with all defaults, and none was given.
     """
@@ -228,8 +228,8 @@ def differences(before: PretrainedConfig, after: PretrainedConfig, how: str) -> 
     """Compare a configuration with what came back; `auto_map` may have been added for code that travels."""
     changed = {name: pair for name, pair in before.diff(after).items() if name != "auto_map"}
     for name, (mine, theirs) in changed.items():
-        mend = DECLARE if plain(mine) == plain(theirs) else STORE_EACH
-        yield Fault(f"`{name}` is {mine!r}, but {theirs!r} after {how}", mend)
+        fix = DECLARE if plain(mine) == plain(theirs) else STORE_EACH
+        yield Fault(f"`{name}` is {mine!r}, but {theirs!r} after {how}", fix)
 
 
 def check_dictionary(subject: Subject) -> Iterator[Fault]:
@@ -338,24 +338,24 @@ def check_aliases(subject: Subject) -> Iterator[Fault | Unchecked]:
     if not aliases:
         raise NotApplicableError(f"{subject.config_class.__name__} has no aliases")
     for alias, name in aliases.items():
-        mend = f"have aliases[{alias!r}] name a field that there is, and define nothing else called {alias}"
+        fix = f"have aliases[{alias!r}] name a field that there is, and define nothing else called {alias}"
         value = subject.get(subject.config, name)
         if value is ABSENT or plain(subject.get(subject.config, alias)) != plain(value):
-            yield Fault(f"the alias `{alias}` does not read `{name}`", mend)
+            yield Fault(f"the alias `{alias}` does not read `{name}`", fix)
         elif name in subject.changes:
-            yield from _check_alias(subject, alias, name, mend)
+            yield from _check_alias(subject, alias, name, fix)
         else:
             yield Unchecked(alias, f"no other value of {name} was accepted; give one, values={{{name!r}: …}}")
 
 
-def _check_alias(subject: Subject, alias: str, name: str, mend: str) -> Iterator[Fault]:
+def _check_alias(subject: Subject, alias: str, name: str, fix: str) -> Iterator[Fault]:
     other = subject.changes[name]
     rest = {key: value for key, value in subject.arguments.items() if key != name}
     made, edited = subject.config_class(**rest, **{alias: copy.deepcopy(other)}), copy.deepcopy(subject.config)
     setattr(edited, alias, copy.deepcopy(other))
     for how, config in (("given to the constructor", made), ("set", edited)):
         if plain(getattr(config, name)) != plain(other):
-            yield Fault(f"`{alias}={other!r}`, when {how}, leaves `{name}` at {getattr(config, name)!r}", mend)
+            yield Fault(f"`{alias}={other!r}`, when {how}, leaves `{name}` at {getattr(config, name)!r}", fix)
 
 
 def check_changes(subject: Subject) -> Iterator[Fault | Unchecked]:

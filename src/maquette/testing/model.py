@@ -45,7 +45,7 @@ def check_model(
         only: names of checks, to run these alone.
 
     Raises:
-        ConformanceError: lists every fault and how to mend it.
+        ConformanceError: lists every fault and how to fix it.
         UnknownNameError: `skip` or `only` name no check.
         TypeError: not a model of a framework that can be examined, or not its configuration.
     """

@@ -18,13 +18,13 @@ KERAS = re.compile(r"Exception encountered when calling .*?\n\n\x1b\[1m(.*?)\x1b
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, and how to mend it."""
+    """One thing that is wrong, and how to fix it."""
 
     what: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.mend}{'' if self.mend.endswith(('.', '?')) else '.'}"
+        return f"{self.what}: {self.fix}{'' if self.fix.endswith(('.', '?')) else '.'}"
 
 
 @dataclass(frozen=True)

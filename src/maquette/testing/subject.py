@@ -14,7 +14,7 @@ from maquette.testing.comparison import compare, in_words, list_names
 from maquette.testing.report import Check, Fault, Report, Unchecked, describe, run_checks
 
 SEED, OTHER_SEED = 1, 2
-UNFIT = "the model as it is does not survive saving; mend that first"
+UNFIT = "the model as it is does not survive saving; fix that first"
 
 
 # What a model was, and is after loading ----------------------------------------------------------------------------
@@ -26,7 +26,7 @@ class Observation:
 
     Class attributes:
         parts: what the tensors of the state are called in the framework, one of them and all.
-        tie, hidden: how to mend ties, and outputs that nothing in the state explains.
+        tie, hidden: how to fix ties, and outputs that nothing in the state explains.
     """
 
     state: dict[str, Any]
@@ -54,8 +54,8 @@ class Observation:
         raise NotImplementedError
 
     @staticmethod
-    def mend(difference: str) -> str:
-        """Say how a difference of the state is mended."""
+    def fix(difference: str) -> str:
+        """Say how a difference of the state is fixed."""
         raise NotImplementedError
 
     def write(self, file: Path) -> None:
@@ -89,7 +89,7 @@ class Observation:
         """Name what differs in the state."""
         for name, difference in self.differing(found).items():
             if name not in ignoring:
-                yield Fault(f"`{name}` is {difference} after {how}", self.mend(difference))
+                yield Fault(f"`{name}` is {difference} after {how}", self.fix(difference))
 
     def output_faults(self, found: "Observation", how: str, tolerance: float | None = None) -> Iterator[Fault]:
         """Name the outputs that differ, where nothing in the state explains it."""
@@ -122,7 +122,7 @@ class Subject:
     Class attributes:
         observation: how the framework's models are looked at.
         foreign: frameworks that loading such a model must not import.
-        fit: how to mend a model that cannot be loaded.
+        fit: how to fix a model that cannot be loaded.
     """
 
     observation: ClassVar[type[Observation]]

@@ -25,7 +25,7 @@ from maquette.text.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 NO_VOCABULARY = (AttributeError, LookupError, TypeError)  # what get_vocab() may end in before there is one
-UNLIMITED = int(1e30)  # the model_max_length that says there is none, as the peer writes it
+UNLIMITED = int(1e30)  # the model_max_length that says there is none, as Transformers writes it
 
 
 @dataclass(slots=True)

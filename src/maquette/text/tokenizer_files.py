@@ -1,4 +1,4 @@
-"""A tokenizer's folder, in the peer's layout: what is read of it, what is written, and what is never believed.
+"""A tokenizer's folder, in Transformers' layout: what is read of it, what is written, and what is never believed.
 
     tokenizer_config.json    what the constructor takes, and the added tokens by id
     special_tokens_map.json  the special tokens by attribute; read where an old folder has them only here

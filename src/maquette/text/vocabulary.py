@@ -128,7 +128,7 @@ class Vocabulary(Templates, SpecialTokens):
         return token
 
     def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """Give the id of a token, or the ids of a list of tokens; one that nobody knows has the unknown token's."""
+        """Give the id of a token, or the ids of a list of tokens; one that is unknown has the unknown token's."""
         if isinstance(tokens, str):
             found = self._find_id(tokens)
             return self._find_id(self.unk_token) if found is None and self.unk_token else found

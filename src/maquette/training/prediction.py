@@ -112,7 +112,7 @@ class Predictor:
             model: as it is run, which may be wrapped for several processes.
             inputs: what the collator made, on the model's device.
             return_outputs: give `(loss, outputs)`.
-            num_items_in_batch: always None here, for overrides written for the peer: the loss is the mean over the
+            num_items_in_batch: always None here, for overrides written for Transformers: the loss is the mean over the
                 batch, and batches that make one step are weighed by `count_items`.
 
         Raises:

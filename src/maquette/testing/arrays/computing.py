@@ -38,7 +38,7 @@ def _suggest_inputs(subject: ArraySubject, inputs: Mapping[str, Any]) -> str:
     unknown = [name for name in inputs if name not in known]
     hint = did_you_mean(unknown[0], known) if unknown else ""
     given, wanted = ", ".join(inputs), ", ".join(known)
-    return f"mend it, or pass inputs that fit; they were {given}, and {subject.method} takes {wanted}.{hint}"
+    return f"fix it, or pass inputs that fit; they were {given}, and {subject.method} takes {wanted}.{hint}"
 
 
 def check_determinism(subject: ArraySubject) -> Iterator[Fault]:
@@ -151,8 +151,8 @@ def check_half_precision(subject: ArraySubject) -> Iterator[Fault | Unchecked]:
         return
     for name, array in outputs.items():
         if not finite(array):
-            mend = "take constants from the type at hand, and compute what overflows in float32"
-            yield Fault(f"the output `{name}` is not finite in bfloat16", mend)
+            fix = "take constants from the type at hand, and compute what overflows in float32"
+            yield Fault(f"the output `{name}` is not finite in bfloat16", fix)
     if not subject.survives_saving:
         yield Unchecked("saving", UNFIT)
         return

@@ -18,8 +18,8 @@ def check_construction(subject: ArraySubject) -> Iterator[Fault]:
     try:
         model = subject.model
     except Exception as error:
-        mend = "mend it, or pass a configuration that it accepts"
-        yield Fault(f"the constructor, or the first run on `dummy_inputs`, fails, {describe(error)}", mend)
+        fix = "fix it, or pass a configuration that it accepts"
+        yield Fault(f"the constructor, or the first run on `dummy_inputs`, fails, {describe(error)}", fix)
         return
     if not isinstance(getattr(model, "config", None), type(subject.config)):
         yield Fault("the model has no `config`", "call super().__init__(config), and leave self.config to it")
@@ -36,12 +36,12 @@ def check_seed(subject: ArraySubject) -> Iterator[Fault]:
 
 def check_from_config(subject: ArraySubject) -> Iterator[Fault]:
     """`from_config` gives what the constructor gives under one seed."""
-    made, mend = subject.rebuild(), "leave from_config to the base class"
+    made, fix = subject.rebuild(), "leave from_config to the base class"
     for name, difference in compare(subject.model.state_arrays(), made.state_arrays(), 0.0).items():
-        yield Fault(f"from from_config, `{name}` is {difference}", mend)
+        yield Fault(f"from from_config, `{name}` is {difference}", fix)
     if made.config != subject.model.config:
         changed = ", ".join(f"`{name}`" for name in made.config.diff(subject.model.config))
-        yield Fault(f"from_config gives a model with another configuration ({changed})", mend)
+        yield Fault(f"from_config gives a model with another configuration ({changed})", fix)
 
 
 def check_names(subject: ArraySubject) -> Iterator[Fault]:

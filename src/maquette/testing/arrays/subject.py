@@ -84,7 +84,7 @@ class ArrayObservation(subject.Observation):
         return tensors
 
     @staticmethod
-    def mend(difference: str) -> str:
+    def fix(difference: str) -> str:
         if difference in ("new", "missing"):
             return "make the same variables, under the same names, for the same configuration"
         if " instead of " in difference and "shape" not in difference:

@@ -65,11 +65,11 @@ def check_statistics(subject: Subject) -> Iterator[Fault]:
     if not before:
         raise NotApplicableError(f"{subject.name} keeps no statistics of batches")
     module, variables = subject.model.unbind()
-    mend = "give BatchNorm use_running_average=not train, and hand `train` down"
+    fix = "give BatchNorm use_running_average=not train, and hand `train` down"
     resting: dict[str, Any] = {"mutable": ["batch_stats"]}
     for options, trains in ((resting, False), (training_options(subject), True)):
         changed = module.apply(variables, **subject.inputs, **options)[1]
         wrong = compare(before, running(module.bind({**variables, **changed})), 0.0).keys()
         for name in sorted(before.keys() - wrong if trains else wrong):
             what = "does not change in training" if trains else "changes in evaluation mode"
-            yield Fault(f"`{name}` {what}", mend)
+            yield Fault(f"`{name}` {what}", fix)

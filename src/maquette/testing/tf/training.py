@@ -114,7 +114,7 @@ def check_fit(subject: Subject) -> Iterator[Fault | Unchecked]:
             return
         for name, values in history.items():
             if not np.isfinite(values[0]):
-                yield Fault(f"after one step of fit, `{name}` is {values[0]}", "mend what makes the loss so")
+                yield Fault(f"after one step of fit, `{name}` is {values[0]}", "fix what makes the loss so")
         if not compare(before, model.state_arrays(), 0.0):
             yield Fault(
                 "one step of fit changes no weight",

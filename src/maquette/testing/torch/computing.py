@@ -59,7 +59,7 @@ def _suggest_inputs(subject: Subject, inputs: Mapping[str, Any]) -> str:
     unknown = [name for name in inputs if name not in known]
     hint = did_you_mean(unknown[0], known) if unknown else ""
     given, wanted = ", ".join(inputs), ", ".join(known)
-    return f"mend it, or pass inputs that fit; they were {given}, and forward takes {wanted}.{hint}"
+    return f"fix it, or pass inputs that fit; they were {given}, and forward takes {wanted}.{hint}"
 
 
 # Where two runs part ---------------------------------------------------------------------------------------------
@@ -207,8 +207,8 @@ def check_half_precision(subject: Subject) -> Iterator[Fault | Unchecked]:
     try:
         outputs = run(model, inputs)
     except Exception as error:
-        mend = "make new tensors in the type of those at hand: torch.ones(…, dtype=x.dtype), mask.to(x.dtype)"
-        yield Fault(f"forward fails in bfloat16, {describe(error)}", mend)
+        fix = "make new tensors in the type of those at hand: torch.ones(…, dtype=x.dtype), mask.to(x.dtype)"
+        yield Fault(f"forward fails in bfloat16, {describe(error)}", fix)
         return
     for name, tensor in outputs.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -231,10 +231,10 @@ def _check_half_reload(subject: Subject, save: Save) -> Iterator[Fault]:
         found = Observation.of(loaded, save.inputs)
     except Exception as error:
         names = ", ".join(f"`{name}`" for name in sorted(uncast)) or "none"
-        mend = (
+        fix = (
             f"cast buffers that are not saved (of another type now: {names}) where they are used: self.name.to(x.dtype)"
         )
-        yield Fault(f"forward fails after {how}, {describe(error)}", mend)
+        yield Fault(f"forward fails after {how}, {describe(error)}", fix)
         return
     faults = list(save.expected.without(uncast).faults(found.without(uncast), how, 0.05 if uncast else None))
     save.reloads = not faults and not uncast

@@ -29,7 +29,7 @@ def check_construction(subject: Subject) -> Iterator[Fault]:
     try:
         model = subject.build()
     except Exception as error:
-        yield Fault(f"the constructor fails, {describe(error)}", "mend it, or pass a configuration that it accepts")
+        yield Fault(f"the constructor fails, {describe(error)}", "fix it, or pass a configuration that it accepts")
         return
     if not isinstance(getattr(model, "config", None), type(subject.config)):
         yield Fault("the model has no `config`", "call super().__init__(config), and leave self.config to it")
@@ -46,15 +46,15 @@ def check_seed(subject: Subject) -> Iterator[Fault]:
 
 def check_from_config(subject: Subject) -> Iterator[Fault]:
     """`from_config` gives what the constructor gives under one seed."""
-    model, mend = subject.build(), "leave from_config to the base class"
+    model, fix = subject.build(), "leave from_config to the base class"
     with seeded(SEED):
         made = subject.model_class.from_config(copy.deepcopy(subject.config)).eval()
     expected = {name: tensor for name, tensor in state_of(model).items() if name in state_of(made)}  # less lazy ones
     for name, difference in compare(expected, state_of(made), 0.0).items():
-        yield Fault(f"from from_config, `{name}` is {difference}", mend)
+        yield Fault(f"from from_config, `{name}` is {difference}", fix)
     if made.config != model.config:
         changed = ", ".join(f"`{name}`" for name in made.config.diff(model.config))
-        yield Fault(f"from_config gives a model with another configuration ({changed})", mend)
+        yield Fault(f"from_config gives a model with another configuration ({changed})", fix)
 
 
 def check_reload(subject: Subject) -> Iterator[Fault]:
@@ -170,8 +170,8 @@ def check_pickle(subject: Subject) -> Iterator[Fault]:
             again = pickle.loads(pickle.dumps(model))  # noqa: S301 - pickled right here
     except Exception as error:
         culprits = list(_unpicklable(model)) or [f"the model cannot be pickled, {describe(error)}"]
-        mend = "keep functions without a name (lambda), open files and locks out of the model; use a module or a method"
-        yield from (Fault(culprit, mend) for culprit in culprits)
+        fix = "keep functions without a name (lambda), open files and locks out of the model; use a module or a method"
+        yield from (Fault(culprit, fix) for culprit in culprits)
         return
     yield from _copy_faults(subject, again, "pickle")
 

@@ -121,7 +121,7 @@ class Observation(subject.Observation):
         return tensors
 
     @staticmethod
-    def mend(difference: str) -> str:
+    def fix(difference: str) -> str:
         if difference == "new":
             return "do not register parameters or buffers only while loading"
         if difference == "missing":

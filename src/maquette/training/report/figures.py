@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any
 
 EVALUATION = "eval_"
-# What an entry tells besides results: where the run was, and how the computing went. The peer's names.
+# What an entry tells besides results: where the run was, and how the computing went. Transformers' names.
 POSITION = {"step", "epoch", "num_input_tokens_seen", "total_flos"}
 COMPUTING = re.compile(r"_(runtime|samples_per_second|steps_per_second|compilation_time|preparation_time)$")
 
