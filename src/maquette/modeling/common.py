@@ -1,12 +1,14 @@
 """`from_pretrained` and `save_pretrained` of models, written once; a framework adds how to build, fill and read one."""
 
 import copy
+import functools
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from maquette.checkpoint import (
     Checkpoint,
@@ -28,6 +30,31 @@ from maquette.pretrained.mixin import PretrainedMixin
 from maquette.remote_code.bundling import pack_code
 from maquette.storage.transaction import Transaction
 
+logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    _ClassWay = classmethod
+else:
+
+    class _ClassWay(classmethod):
+        """A class method that says so when it is called on an object, which stays as it is."""
+
+        def __get__(self, instance: Any, owner: type | None = None) -> Any:
+            bound = super().__get__(instance, owner)
+            if instance is None:
+                return bound
+
+            @functools.wraps(bound)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                logger.warning(
+                    "%s(…) on a model gives another model, and leaves this one as it is: keep what it returns, or put "
+                    "weights into this one with load_state_dict.",
+                    bound.__name__,
+                )
+                return bound(*args, **kwargs)
+
+            return call
+
 
 class ModelMixin(PretrainedMixin):
     """What models of every framework share. Frameworks implement the hooks at the end of the class."""
@@ -46,9 +73,12 @@ class ModelMixin(PretrainedMixin):
         if "config_class" not in vars(cls) and isinstance(found, type) and issubclass(found, PretrainedConfig):
             cls.config_class = found
 
-    @classmethod
+    @_ClassWay
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+        cls,  # noqa: N805 - a class method all the same
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        **kwargs: Any,
     ) -> Any:
         """Build a model and fill it with saved weights; it comes back in evaluation mode.
 

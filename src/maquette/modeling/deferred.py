@@ -142,6 +142,8 @@ class Deferred:
 class _Operations(Construction):
     """Sees every operation of the constructor, after autograd."""
 
+    is_deferred = True
+
     def __init__(self, deferred: Deferred) -> None:
         super().__init__()
         self.deferred = deferred

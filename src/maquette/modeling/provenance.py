@@ -8,6 +8,8 @@ this from tensor to tensor. A single number that code writes down, `torch.tensor
 
 import contextlib
 import functools
+import math
+import os
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,13 +33,43 @@ RANDOM_FILLS = {
 CONSTANT_FILLS = {"aten::fill_", "aten::zero_"}
 
 
+def _measure_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on every system
+        return math.inf
+
+
+MEMORY = _measure_memory()  # bytes
+
+
+class TooLargeError(Exception):
+    """A constructor asked for more than there is: the tensor's shape, its bytes, and those of the model so far."""
+
+    def explain(self, model: str, config: Any) -> str:
+        """Say which fields of the configuration ask for it, and what to do."""
+        shape, wanted, total = self.args
+        fields = {name: value for name, value in config.to_dict().items() if type(value) is int and value > 1}
+        named = [f"{name}={value}" for name, value in fields.items() if value in shape]
+        named = named or [f"{name}={fields[name]}" for name in sorted(fields, key=lambda name: -fields[name])[:4]]
+        much = f"{total / 2**30:,.0f} GiB" if total > wanted else f"{wanted / 2**30:,.0f} GiB for one tensor {shape}"
+        return (
+            f"{model} of this configuration takes {much}, more than the memory here ({MEMORY / 2**30:,.0f} GiB). It "
+            f"follows from {', '.join(named)}: check these. To build the model without memory for its weights, do it "
+            "inside `with torch.device('meta'):`."
+        )
+
+
 class Construction(TorchDispatchMode):
     """Use as a context manager around a constructor; see the module's docstring."""
+
+    is_deferred = False  # where nothing is written, memory costs nothing
 
     def __init__(self) -> None:
         super().__init__()
         self._drawn: dict[int, StorageWeakRef] = {}  # a weak reference keeps the address from being used again
         self._kept: frozenset[int] = frozenset()
+        self._asked = 0  # bytes
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -47,6 +79,8 @@ class Construction(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         kind = read_kind(func)
+        if kind.sized:
+            self._check_memory(args[0], kwargs)
         if kind.view:
             result = func(*args, **kwargs)
             if func is torch.ops.aten.lift_fresh.default and result.numel() == 1:
@@ -64,6 +98,17 @@ class Construction(TorchDispatchMode):
         result = func(*args, **kwargs)
         self._follow(kind, written, inputs, result)
         return result
+
+    def _check_memory(self, size: Any, kwargs: Any) -> None:
+        """Refuse what the machine's memory cannot hold before it is asked for."""
+        if torch.device(kwargs.get("device") or "cpu").type != "cpu":
+            return
+        wanted = math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
+        self._asked += wanted
+        if self._asked > MEMORY and not self.is_deferred:  # temporary tensors are counted until this point
+            self._asked = wanted + sum(_size_of(storage) for storage in self._drawn.values())
+        if wanted > MEMORY or (self._asked > MEMORY and not self.is_deferred):
+            raise TooLargeError(tuple(size), wanted, self._asked)
 
     def _waits(self, func: Any, kind: "Kind", args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> bool:
         """Take down an operation to run it later."""
@@ -142,6 +187,7 @@ class Kind:
 
     view: bool
     allocates: bool
+    sized: bool  # makes a tensor of the size that is its first argument
     fills: bool
     overwrites: bool
     random: bool
@@ -168,6 +214,7 @@ def read_kind(func: Any) -> Kind:
     return Kind(
         view=(aliases and not in_place) or torch.Tag.inplace_view in func.tags,
         allocates=schema.name in ALLOCATIONS,
+        sized=bool(schema.arguments) and schema.arguments[0].name == "size" and only_numbers,
         # Arithmetic in place (`mul_`, `clamp_`) may wait too: it finds what the earlier notes leave
         fills=in_place and only_numbers and (schema.name in RANDOM_FILLS or not random),
         overwrites=only_numbers and schema.name in RANDOM_FILLS | CONSTANT_FILLS,
@@ -186,6 +233,11 @@ def storage_id(tensor: torch.Tensor) -> int:
 
 def _is_whole(tensor: torch.Tensor) -> bool:
     return storage_id(tensor) > 0 and tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+
+
+def _size_of(storage: StorageWeakRef) -> int:
+    memory = torch.UntypedStorage._new_with_weak_ptr(storage.cdata)
+    return memory.nbytes() if memory is not None and memory.device.type == "cpu" else 0
 
 
 def is_lazy(tensor: Any) -> bool:

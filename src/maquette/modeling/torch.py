@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -15,14 +16,17 @@ from torch import nn
 import maquette.modeling.torch_trees  # noqa: F401 - lets torch see inside outputs
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
 from maquette.configuration import PretrainedConfig
-from maquette.errors import CheckpointError, SaveError, bullets
+from maquette.errors import CheckpointError, ConfigurationError, SaveError, bullets
 from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
+from maquette.modeling.hidden_layers import find_hidden, say_hidden
 from maquette.modeling.masks import MaskMixin
-from maquette.modeling.provenance import constructing, current, is_lazy
+from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy
 from maquette.storage.json_files import parse_json
+
+logger = logging.getLogger(__name__)
 
 # Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
 # floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
@@ -35,9 +39,21 @@ class ModelMeta(type):
     """Finishes every construction: initialisation, ties and pruning happen without the class asking for them."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        with constructing():
-            model = super().__call__(*args, **kwargs)
-            model._finish()
+        try:
+            with constructing():
+                model = super().__call__(*args, **kwargs)
+                if not hasattr(model, "config"):
+                    raise TypeError(_say_unfinished(cls))
+                model._finish()
+        except TooLargeError as error:
+            config = next((v for v in (*args, *kwargs.values()) if isinstance(v, PretrainedConfig)), None)
+            if config is None:
+                raise
+            raise ConfigurationError(error.explain(cls.__name__, config)) from None
+        except AttributeError as error:  # torch's, from the module that was not begun
+            if "before Module.__init__() call" not in str(error):
+                raise
+            raise TypeError(_say_unfinished(_find_unfinished(error) or cls)) from None
         return model
 
 
@@ -87,6 +103,8 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
         self.tie_weights()
         if self.config.pruned_heads and self.base_model is self:
             self._prune(self.config.pruned_heads)
+        if hidden := find_hidden(self, into_models=False):
+            logger.warning("%s", say_hidden(type(self).__name__, hidden))
         self.__dict__["_constructed_names"] = frozenset(_targets(self))
 
     def post_init(self) -> None:
@@ -207,6 +225,8 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     # Saving ----------------------------------------------------------------------------------------------------
 
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
+        if hidden := find_hidden(self, into_models=True):
+            raise SaveError(say_hidden(type(self).__name__, hidden))
         own = self.state_dict()
         tensors = _distinct(self._checked_state(own if state_dict is None else _unwrapped(state_dict, own)))
         metadata = {"format": "pt"}
@@ -311,6 +331,20 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+
+
+def _find_unfinished(error: BaseException) -> type | None:
+    """Find the class whose constructor assigns layers before it calls that of `nn.Module`."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    owner = trace.tb_frame.f_locals.get("self") if trace is not None else None
+    return type(owner) if isinstance(owner, nn.Module) else None
+
+
+def _say_unfinished(kind: type) -> str:
+    call = "super().__init__(config)" if issubclass(kind, PreTrainedModel) else "super().__init__()"
+    return f"{kind.__name__}.__init__ has to call {call}, before it builds any layer."
 
 
 def _initialises(model: PreTrainedModel) -> bool:
