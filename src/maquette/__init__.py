@@ -57,7 +57,7 @@ _HOMES = {
     "training.callbacks": ("EarlyStoppingCallback", "TrainerCallback"),
     "training.checkpoints": ("get_last_checkpoint",),
     "training.collation": ("DataCollatorWithPadding", "default_data_collator"),
-    "training.evaluation": ("EvalPrediction", "PredictionOutput", "TrainOutput"),
+    "training.metrics": ("EvalPrediction", "PredictionOutput", "TrainOutput"),
     "training.state": ("TrainerControl", "TrainerState"),
     "training.trainer": ("Trainer",),
     "errors": (

@@ -168,9 +168,9 @@ from maquette.training.callbacks import TrainerCallback as TrainerCallback
 from maquette.training.checkpoints import get_last_checkpoint as get_last_checkpoint
 from maquette.training.collation import DataCollatorWithPadding as DataCollatorWithPadding
 from maquette.training.collation import default_data_collator as default_data_collator
-from maquette.training.evaluation import EvalPrediction as EvalPrediction
-from maquette.training.evaluation import PredictionOutput as PredictionOutput
-from maquette.training.evaluation import TrainOutput as TrainOutput
+from maquette.training.metrics import EvalPrediction as EvalPrediction
+from maquette.training.metrics import PredictionOutput as PredictionOutput
+from maquette.training.metrics import TrainOutput as TrainOutput
 from maquette.training.state import TrainerControl as TrainerControl
 from maquette.training.state import TrainerState as TrainerState
 from maquette.training.trainer import Trainer as Trainer

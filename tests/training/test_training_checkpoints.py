@@ -385,7 +385,7 @@ def test_a_user_s_own_optimizer_and_schedule_resume(tmp_path: Path) -> None:
 
 
 def test_data_that_is_only_gone_through_resumes(tmp_path: Path) -> None:
-    class Flow(torch.utils.data.IterableDataset[Any]):
+    class IterableBatches(torch.utils.data.IterableDataset[Any]):
         def __iter__(self) -> Any:
             for row in make_rows(22):
                 yield {**row, "x": row["x"] + torch.randn(4) * random.random()}
@@ -393,7 +393,7 @@ def test_data_that_is_only_gone_through_resumes(tmp_path: Path) -> None:
     def make(folder: str) -> Trainer:
         torch.manual_seed(0)
         args = TrainingArguments(tmp_path / folder, max_steps=9, save_steps=5, logging_steps=1, disable_tqdm=True)
-        return Trainer(Net(dropout=0.2), args, train_dataset=Flow())
+        return Trainer(Net(dropout=0.2), args, train_dataset=IterableBatches())
 
     whole = make("one")
     whole.train()

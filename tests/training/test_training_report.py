@@ -24,7 +24,7 @@ from maquette.training.arguments import TrainingArguments
 from maquette.training.report import callback as report_module
 from maquette.training.report.callback import ReportCallback, RunRecord, describe_parameters, write_report
 from maquette.training.report.curves import read_charts, thin
-from maquette.training.report.evaluations import Evaluations
+from maquette.training.report.evaluation_history import Evaluations
 from maquette.training.report.parameter_tree import Branch, grow
 from maquette.training.report.run_record import Parameter
 

@@ -293,7 +293,7 @@ class ModelMixin(PretrainedMixin):
         """Give an argument of a call; None means what the configuration says."""
         return bool(getattr(self.config, name)) if value is None else value
 
-    def _hand_out(self, kind: type[ModelOutput], output: Any, options: Mapping[str, Any], *values: Any) -> Any:
+    def _make_output(self, kind: type[ModelOutput], output: Any, options: Mapping[str, Any], *values: Any) -> Any:
         """Give a head's loss and logits, and what the base model kept on the way, in the form that was asked for.
 
         Args:

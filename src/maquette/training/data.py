@@ -21,7 +21,7 @@ Collate = Callable[[list[Any]], dict[str, Any]]
 MEGABATCH = 50  # batches that are sorted by length together
 
 
-class Portion(NamedTuple):
+class BatchShard(NamedTuple):
     """What one process gets of a batch: its inputs, and how many rows of it count (0 where there were too few)."""
 
     inputs: dict[str, Any]
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
         return [self._replace(rank=rank).share(range(count))[1] for rank in range(self.world)]
 
 
-class Job(NamedTuple):
+class BatchIndex(NamedTuple):
     """One batch to read: the epoch, its number in it, and this process's rows."""
 
     epoch: int
@@ -58,7 +58,7 @@ class Job(NamedTuple):
     counted: int
 
 
-class Batches(Sampler[Job]):
+class Batches(Sampler[BatchIndex]):
     """The batches of an epoch from any of them on; `begin(epoch, start)` says which."""
 
     def __init__(self, count: int, plan: Plan, lengths: Sequence[int] | None = None) -> None:
@@ -72,9 +72,9 @@ class Batches(Sampler[Job]):
     def __len__(self) -> int:
         return -(-self.count // self.plan.size)
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[BatchIndex]:
         for number, rows in islice(enumerate(self.order(self.epoch)), self.start, None):
-            yield Job(self.epoch, number, *self.plan.share(rows))
+            yield BatchIndex(self.epoch, number, *self.plan.share(rows))
 
     def order(self, epoch: int) -> list[list[int]]:
         """Give the rows of every batch of an epoch, in all processes together."""
@@ -96,14 +96,14 @@ def _cut(rows: list[int], size: int) -> list[list[int]]:
 
 
 class Rows(torch.utils.data.Dataset[Any]):
-    """Reads and collates the rows of a job, with random sequences that belong to it."""
+    """Reads and collates the rows of a batch, with random sequences that belong to it."""
 
     def __init__(self, dataset: Any, collate: Collate, plan: Plan) -> None:
         self.dataset, self.collate, self.plan = dataset, collate, plan
 
-    def __getitems__(self, job: Job) -> Portion:
-        with seeded("rows", self.plan.seed, job.epoch, job.number, self.plan.rank):
-            return Portion(self.collate(read_rows(self.dataset, job.rows)), job.counted)
+    def __getitems__(self, index: BatchIndex) -> BatchShard:
+        with seeded("rows", self.plan.seed, index.epoch, index.number, self.plan.rank):
+            return BatchShard(self.collate(read_rows(self.dataset, index.rows)), index.counted)
 
 
 def read_rows(dataset: Any, rows: Sequence[int]) -> list[Any]:
@@ -134,7 +134,7 @@ def row_lengths(dataset: Any, name: str, named: Callable[[Any], Any]) -> list[in
         return [len(named(dataset[number])[name]) for number in range(len(dataset))]
 
 
-class Flow(IterableDataset[Portion]):
+class IterableBatches(IterableDataset[BatchShard]):
     """The batches of something that can only be gone through from its beginning, with random sequences of its own.
 
     With several reading processes, data that asks torch's `get_worker_info` for its share is taken at its word. Of any
@@ -149,7 +149,7 @@ class Flow(IterableDataset[Portion]):
         """Have the next iteration be this epoch, from batch number `start` on; those before are read and left out."""
         self.epoch, self.start = epoch, start
 
-    def __iter__(self) -> Iterator[Portion]:
+    def __iter__(self) -> Iterator[BatchShard]:
         stream, size = Stream("flow", self.plan.seed, self.epoch), self.plan.size
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
@@ -169,7 +169,7 @@ class Flow(IterableDataset[Portion]):
             own, counted = self.plan.share(rows)
             with seeded("rows", self.plan.seed, self.epoch, number, self.plan.rank):
                 inputs = self.collate(list(own))
-            yield Portion(inputs, counted)
+            yield BatchShard(inputs, counted)
             skipped = between
 
 
@@ -218,8 +218,8 @@ def make_loader(
             f"The data is a {type(dataset).__name__}, which can be gone through once only. Give something whose "
             "__iter__ begins anew each time, or a list."
         )
-    flow = Flow(dataset, collate, plan)
-    return DataLoader(flow, batch_size=None, num_workers=workers, pin_memory=pinned, generator=own)
+    batches = IterableBatches(dataset, collate, plan)
+    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=pinned, generator=own)
 
 
 def is_indexed(dataset: Any) -> bool:
@@ -230,10 +230,10 @@ def is_indexed(dataset: Any) -> bool:
 def begin(loader: Any, epoch: int, start: int) -> Iterator[Any]:
     """Go through a loader from batch number `start` of an epoch on, whoever made it."""
     for place in (getattr(loader, "batch_sampler", None), getattr(loader, "dataset", None)):
-        if isinstance(place, Flow) and loader.num_workers:  # only those processes know which batches are whose
+        if isinstance(place, IterableBatches) and loader.num_workers:  # they alone know whose are which
             place.begin(epoch, 0)
             return islice(iter(loader), start, None)
-        if isinstance(place, Batches | Flow):
+        if isinstance(place, Batches | IterableBatches):
             place.begin(epoch, start)
             return iter(loader)
     if hasattr(loader, "set_epoch"):
@@ -241,14 +241,14 @@ def begin(loader: Any, epoch: int, start: int) -> Iterator[Any]:
     return islice(iter(loader), start, None)
 
 
-def cut_windows(portions: Iterator[Portion], size: int) -> Iterator[tuple[list[Portion], bool]]:
+def cut_windows(shards: Iterator[BatchShard], size: int) -> Iterator[tuple[list[BatchShard], bool]]:
     """Give the batches of each step, and whether they are the last of the epoch."""
-    window = list(islice(portions, size))
+    window = list(islice(shards, size))
     while window:
-        following = list(islice(portions, size))
+        following = list(islice(shards, size))
         yield window, not following
         window = following
 
 
-def _as_it_is(portion: Portion) -> Portion:
-    return portion
+def _as_it_is(shard: BatchShard) -> BatchShard:
+    return shard

@@ -14,8 +14,10 @@ from maquette.storage.json_values import own_copy
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import Callbacks, TrainerCallback
 from maquette.training.collation import DataCollatorWithPadding, default_data_collator
-from maquette.training.data import Plan, Portion, make_loader
-from maquette.training.evaluation import (
+from maquette.training.data import BatchShard, Plan, make_loader
+from maquette.training.interface import ITEMS, Interface
+from maquette.training.label_shift import leave_out_padding, shifts_labels
+from maquette.training.metrics import (
     EvalPrediction,
     PredictionOutput,
     join,
@@ -25,8 +27,6 @@ from maquette.training.evaluation import (
     read_scores,
     to_array,
 )
-from maquette.training.interface import ITEMS, Interface
-from maquette.training.label_shift import leave_out_padding, shifts_labels
 from maquette.training.model_states import unwrap
 from maquette.training.preflight import Intake, MissingLossError, evaluating, explain_missing_loss
 from maquette.training.processes import make_accelerator
@@ -319,10 +319,10 @@ class Predictor:
         """
         loader = self.get_eval_dataloader(dataset)
         stream = Stream("evaluation", self.args.seed)
-        for portion in map(as_portion, loader):
-            self._learn_of_shift(portion.inputs, model)
-            inputs = self._adapt(portion.inputs)
-            items = self.count_items(inputs) if portion.rows else 0
+        for shard in map(as_shard, loader):
+            self._learn_of_shift(shard.inputs, model)
+            inputs = self._adapt(shard.inputs)
+            items = self.count_items(inputs) if shard.rows else 0
             with stream:
                 loss, *values = self._predict_batch(model, inputs, ignore_keys, loss_only=loss_only)
             totals = torch.zeros(2, dtype=torch.float64)
@@ -331,7 +331,7 @@ class Predictor:
             for name, value in self._scalars.items():
                 was = sums.get(name, (0.0, 0.0))
                 sums[name] = (was[0] + float(value) * items, was[1] + items)
-            kept = [None if loss_only else map_tensors(value, self._gathering(portion.rows)) for value in values]
+            kept = [None if loss_only else map_tensors(value, self._gathering(shard.rows)) for value in values]
             self._call("on_prediction_step", eval_dataloader=loader)
             yield totals, kept[0], kept[1]
 
@@ -384,9 +384,9 @@ def _asked(interface: Interface) -> str:
     return f" among {' and '.join(map(repr, interface.labels))}" if interface.labels else ""
 
 
-def as_portion(batch: Any) -> Portion:
+def as_shard(batch: Any) -> BatchShard:
     """Take a batch of anyone's loader."""
-    if isinstance(batch, Portion):
+    if isinstance(batch, BatchShard):
         return batch
     rows = next((len(value) for value in dict(batch).values() if isinstance(value, Tensor) and value.ndim), 1)
-    return Portion(dict(batch), rows)
+    return BatchShard(dict(batch), rows)

@@ -24,9 +24,9 @@ from maquette.training.checkpoints import (
     open_checkpoint,
     read_run,
 )
-from maquette.training.data import Portion, begin, cut_windows, make_loader, row_lengths
-from maquette.training.evaluation import EvalPrediction, TrainOutput
+from maquette.training.data import BatchShard, begin, cut_windows, make_loader, row_lengths
 from maquette.training.loss_watch import LossWatch
+from maquette.training.metrics import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
     check_weights,
     is_sharded,
@@ -34,7 +34,7 @@ from maquette.training.model_states import (
     load_weights,
 )
 from maquette.training.optimization import make_optimizer, make_schedule
-from maquette.training.prediction import Sums, as_portion
+from maquette.training.prediction import Sums, as_shard
 from maquette.training.progress import ProgressCallback
 from maquette.training.random_states import derive_seed, seed_everything
 from maquette.training.report.callback import ReportCallback
@@ -253,8 +253,8 @@ class Trainer(Trial):
         """Go through the data once, or what is left of it."""
         self._call("on_epoch_begin", train_dataloader=loader)
         was, epoch = self.state.global_step, self._position.epoch
-        portions = map(as_portion, begin(loader, epoch, self._position.batches))
-        for window, is_last in cut_windows(portions, self.args.gradient_accumulation_steps):
+        shards = map(as_shard, begin(loader, epoch, self._position.batches))
+        for window, is_last in cut_windows(shards, self.args.gradient_accumulation_steps):
             self._call("on_step_begin")
             self._take_step(window)
             self._end_step(window, is_last)
@@ -263,17 +263,17 @@ class Trainer(Trial):
         if was == self.state.global_step:
             raise ConfigurationError("The training data has no rows.")
 
-    def _take_step(self, window: list[Portion]) -> None:
+    def _take_step(self, window: list[BatchShard]) -> None:
         """Learn from the batches of one step."""
-        window = [portion._replace(inputs=self._adapt(portion.inputs)) for portion in window]
-        items = [self.count_items(portion.inputs) if portion.rows else 0 for portion in window]
+        window = [shard._replace(inputs=self._adapt(shard.inputs)) for shard in window]
+        items = [self.count_items(shard.inputs) if shard.rows else 0 for shard in window]
         total = self._sum(torch.tensor(sum(items), dtype=torch.float64)).item()
         losses = []
-        for place, (portion, own) in enumerate(zip(window, items, strict=True)):
+        for place, (shard, own) in enumerate(zip(window, items, strict=True)):
             is_last = place == len(window) - 1
             if own or self._world > 1:  # other processes wait for this one's gradients
                 with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model_wrapped):
-                    losses.append(self.training_step(self.model_wrapped, portion.inputs, total if own else math.inf))
+                    losses.append(self.training_step(self.model_wrapped, shard.inputs, total if own else math.inf))
         nothing = torch.zeros((), device=self.accelerator.device)
         loss = torch.stack(losses).sum() if losses else nothing
         self._own_losses.append(loss)
@@ -312,12 +312,12 @@ class Trainer(Trial):
         self._own_scalars.append({name: value * share for name, value in self._scalars.items()})
         return loss.detach() if share else torch.zeros_like(loss)  # a mean over nothing is NaN
 
-    def _end_step(self, window: list[Portion], is_last: bool) -> None:
+    def _end_step(self, window: list[BatchShard], is_last: bool) -> None:
         """Log, evaluate and save, where it is time to."""
         state, control = self.state, self.control
         state.global_step += 1
         control.plan(self.args, state, is_epoch_end=is_last)
-        rows = sum(portion.rows for portion in window) * self._world
+        rows = sum(shard.rows for shard in window) * self._world
         self._clock.tick(rows, state)
         self._call("on_step_end", rows=rows)
         if control.should_epoch_stop and not is_last:

@@ -12,9 +12,9 @@ from maquette.storage.json_files import to_json
 from maquette.storage.json_values import encode_floats, refuse, to_plain
 from maquette.storage.transaction import Transaction
 from maquette.training.callbacks import pick_metric
-from maquette.training.evaluation import EvalPrediction, join, map_tensors, to_array
+from maquette.training.metrics import EvalPrediction, join, map_tensors, to_array
 from maquette.training.model_states import is_sharded
-from maquette.training.prediction import Predictor, as_portion
+from maquette.training.prediction import Predictor, as_shard
 from maquette.training.preflight import check_run, evaluating, try_rows
 from maquette.training.saving import Saver
 from maquette.training.undoing import undone
@@ -78,7 +78,7 @@ class Trial(Saver):
             if type(self).get_eval_dataloader is Predictor.get_eval_dataloader:
                 inputs = try_rows(part, self.intake, rows, spread=True)
             else:
-                inputs = as_portion(next(iter(self.get_eval_dataloader(part)))).inputs
+                inputs = as_shard(next(iter(self.get_eval_dataloader(part)))).inputs
             with _explained(name), undone(self.model), evaluating(self.model_wrapped), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of metrics that few rows leave undefined
                 loss_only = self.compute_metrics is None

@@ -255,7 +255,7 @@ class DistilBertForMaskedLM(DistilBertPreTrainedModel):
         x = self.activation(self.vocab_transform(output.last_hidden_state))
         logits = self.vocab_projector(self.vocab_layer_norm(x))  # (places, vocab_size)
         loss = None if labels is None else compute_token_loss(logits, output.layout.gather(labels, fill=-100))
-        return self._hand_out(MaskedLMOutput, output, options, loss, output.layout.scatter(logits))
+        return self._make_output(MaskedLMOutput, output, options, loss, output.layout.scatter(logits))
 
 
 class DistilBertForTokenClassification(DistilBertPreTrainedModel):
@@ -272,7 +272,7 @@ class DistilBertForTokenClassification(DistilBertPreTrainedModel):
         output = self._encode(input_ids, attention_mask, options, as_laid_out=True)
         logits = self.classifier(self.dropout(output.last_hidden_state))  # (places, num_labels)
         loss = None if labels is None else compute_token_loss(logits, output.layout.gather(labels, fill=-100))
-        return self._hand_out(TokenClassifierOutput, output, options, loss, output.layout.scatter(logits))
+        return self._make_output(TokenClassifierOutput, output, options, loss, output.layout.scatter(logits))
 
 
 class DistilBertForQuestionAnswering(DistilBertPreTrainedModel):
@@ -298,7 +298,7 @@ class DistilBertForQuestionAnswering(DistilBertPreTrainedModel):
         logits = self.qa_outputs(self.dropout(output.last_hidden_state))  # (places, 2)
         start, end = output.layout.scatter(logits, fill=torch.finfo(logits.dtype).min).unbind(-1)
         loss = compute_span_loss((start, end), (start_positions, end_positions), output.layout.mask)
-        return self._hand_out(QuestionAnsweringModelOutput, output, options, loss, start, end)
+        return self._make_output(QuestionAnsweringModelOutput, output, options, loss, start, end)
 
 
 class _ReadsFirst(DistilBertPreTrainedModel):
@@ -326,7 +326,7 @@ class DistilBertForSequenceClassification(_ReadsFirst):
         output = self._encode(input_ids, attention_mask, options, only_first=True)
         logits, kind = self._score(output.last_hidden_state[:, 0]), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(SequenceClassifierOutput, output, options, loss, logits)
+        return self._make_output(SequenceClassifierOutput, output, options, loss, logits)
 
 
 class DistilBertForMultipleChoice(_ReadsFirst):
@@ -347,4 +347,4 @@ class DistilBertForMultipleChoice(_ReadsFirst):
         shape = next(x.shape for x in given.values() if isinstance(x, Tensor))
         logits = self._score(output.last_hidden_state[:, 0]).view(shape[:2])
         loss = None if labels is None else compute_token_loss(logits, labels)
-        return self._hand_out(MultipleChoiceModelOutput, output, options, loss, logits)
+        return self._make_output(MultipleChoiceModelOutput, output, options, loss, logits)

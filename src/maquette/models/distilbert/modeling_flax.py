@@ -212,7 +212,7 @@ class FlaxDistilBertForMaskedLM(FlaxDistilBertPreTrainedModel):
         output = self._encode(input_ids, attention_mask, options)
         x = FLAX_ACT2FN[self.config.activation](self.vocab_transform(output.last_hidden_state))
         logits = self.vocab_projector(self.vocab_layer_norm(x), self.distilbert.embeddings.word_embeddings)
-        return self._hand_out(MaskedLMOutput, output, options, None, fill_padding(logits, attention_mask))
+        return self._make_output(MaskedLMOutput, output, options, None, fill_padding(logits, attention_mask))
 
 
 class FlaxDistilBertForTokenClassification(FlaxDistilBertPreTrainedModel):
@@ -228,7 +228,7 @@ class FlaxDistilBertForTokenClassification(FlaxDistilBertPreTrainedModel):
         output = self._encode(input_ids, attention_mask, options)
         x = self.dropout(output.last_hidden_state, deterministic=not options.get("train"))
         logits = fill_padding(self.classifier(x), attention_mask)
-        return self._hand_out(TokenClassifierOutput, output, options, None, logits)
+        return self._make_output(TokenClassifierOutput, output, options, None, logits)
 
 
 class FlaxDistilBertForQuestionAnswering(FlaxDistilBertPreTrainedModel):
@@ -244,7 +244,7 @@ class FlaxDistilBertForQuestionAnswering(FlaxDistilBertPreTrainedModel):
         output = self._encode(input_ids, attention_mask, options)
         x = self.qa_outputs(self.dropout(output.last_hidden_state, deterministic=not options.get("train")))
         x = fill_padding(x, attention_mask, fill=jnp.finfo(x.dtype).min)  # (batch, length, 2)
-        return self._hand_out(QuestionAnsweringModelOutput, output, options, None, x[..., 0], x[..., 1])
+        return self._make_output(QuestionAnsweringModelOutput, output, options, None, x[..., 0], x[..., 1])
 
 
 class _ReadsFirst(FlaxDistilBertPreTrainedModel):
@@ -270,7 +270,7 @@ class FlaxDistilBertForSequenceClassification(_ReadsFirst):
         """Give logits `(batch, num_labels)`."""
         output = self._encode(input_ids, attention_mask, options, only_first=True)
         logits = self._score(output.last_hidden_state[:, 0], options.get("train"))
-        return self._hand_out(SequenceClassifierOutput, output, options, None, logits)
+        return self._make_output(SequenceClassifierOutput, output, options, None, logits)
 
 
 class FlaxDistilBertForMultipleChoice(_ReadsFirst):
@@ -291,4 +291,4 @@ class FlaxDistilBertForMultipleChoice(_ReadsFirst):
         output = self._encode(flat.pop("input_ids"), flat.pop("attention_mask"), flat, only_first=True)
         logits = self._score(output.last_hidden_state[:, 0], options.get("train"))
         logits = logits.reshape(next(iter(tensors.values())).shape[:2])
-        return self._hand_out(MultipleChoiceModelOutput, output, options, None, logits)
+        return self._make_output(MultipleChoiceModelOutput, output, options, None, logits)

@@ -208,7 +208,7 @@ class TFDistilBertForMaskedLM(TFDistilBertPreTrainedModel):
         x = self.vocab_layer_norm(self.activation(self.vocab_transform(output.last_hidden_state)))
         logits = self.vocab_projector(x)
         loss = None if labels is None else compute_token_loss(logits, fill_padding(labels, attention_mask, fill=-100))
-        return self._hand_out(MaskedLMOutput, output, options, loss, fill_padding(logits, attention_mask))
+        return self._make_output(MaskedLMOutput, output, options, loss, fill_padding(logits, attention_mask))
 
 
 class TFDistilBertForTokenClassification(TFDistilBertPreTrainedModel):
@@ -225,7 +225,7 @@ class TFDistilBertForTokenClassification(TFDistilBertPreTrainedModel):
         output = self._encode(input_ids, attention_mask, options)
         logits = self.classifier(self.dropout(output.last_hidden_state))
         loss = None if labels is None else compute_token_loss(logits, fill_padding(labels, attention_mask, fill=-100))
-        return self._hand_out(TokenClassifierOutput, output, options, loss, fill_padding(logits, attention_mask))
+        return self._make_output(TokenClassifierOutput, output, options, loss, fill_padding(logits, attention_mask))
 
 
 class TFDistilBertForQuestionAnswering(TFDistilBertPreTrainedModel):
@@ -251,7 +251,7 @@ class TFDistilBertForQuestionAnswering(TFDistilBertPreTrainedModel):
         logits = self.qa_outputs(self.dropout(output.last_hidden_state))  # (batch, length, 2)
         start, end = ops.unstack(fill_padding(logits, attention_mask, fill=lowest(logits)), 2, axis=-1)
         loss = compute_span_loss((start, end), (start_positions, end_positions), attention_mask)
-        return self._hand_out(QuestionAnsweringModelOutput, output, options, loss, start, end)
+        return self._make_output(QuestionAnsweringModelOutput, output, options, loss, start, end)
 
 
 class _ReadsFirst(TFDistilBertPreTrainedModel):
@@ -278,7 +278,7 @@ class TFDistilBertForSequenceClassification(_ReadsFirst):
         output = self._encode(input_ids, attention_mask, options, only_first=True)
         logits, kind = self._score(output.last_hidden_state[:, 0]), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(SequenceClassifierOutput, output, options, loss, logits)
+        return self._make_output(SequenceClassifierOutput, output, options, loss, logits)
 
 
 class TFDistilBertForMultipleChoice(_ReadsFirst):
@@ -301,4 +301,4 @@ class TFDistilBertForMultipleChoice(_ReadsFirst):
         shape = ops.shape(next(iter(tensors.values())))
         logits = ops.reshape(self._score(output.last_hidden_state[:, 0]), shape[:2])
         loss = None if labels is None else compute_token_loss(logits, labels)
-        return self._hand_out(MultipleChoiceModelOutput, output, options, loss, logits)
+        return self._make_output(MultipleChoiceModelOutput, output, options, loss, logits)

@@ -211,7 +211,7 @@ class ResNetForImageClassification(ResNetPreTrainedModel):
         output = self.resnet(pixel_values, **{**options, "return_dict": True})
         logits, kind = self.classifier(output.pooler_output), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(ImageClassifierOutputWithNoAttention, output, options, loss, logits)
+        return self._make_output(ImageClassifierOutputWithNoAttention, output, options, loss, logits)
 
 
 class ResNetBackbone(BackboneMixin, ResNetPreTrainedModel):

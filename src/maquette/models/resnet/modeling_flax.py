@@ -217,7 +217,7 @@ class FlaxResNetForImageClassification(FlaxResNetPreTrainedModel):
         """Give logits `(batch, num_labels)`; `options` are those of `FlaxResNetModel`."""
         output = self.resnet(pixel_values, **{**options, "return_dict": True})
         logits = self.classifier(output.pooler_output)
-        return self._hand_out(ImageClassifierOutputWithNoAttention, output, options, None, logits)
+        return self._make_output(ImageClassifierOutputWithNoAttention, output, options, None, logits)
 
 
 class FlaxResNetBackbone(BackboneMixin, FlaxResNetPreTrainedModel):

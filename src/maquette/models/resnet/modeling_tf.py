@@ -201,7 +201,7 @@ class TFResNetForImageClassification(TFResNetPreTrainedModel):
         for layer in self.classifier:
             logits = layer(logits)
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(ImageClassifierOutputWithNoAttention, output, options, loss, logits)
+        return self._make_output(ImageClassifierOutputWithNoAttention, output, options, loss, logits)
 
 
 class TFResNetBackbone(BackboneMixin, TFResNetPreTrainedModel):

@@ -288,7 +288,7 @@ class ViTForImageClassification(ViTPreTrainedModel):
         output = self.vit(pixel_values, **{**options, "only_first": True, "return_dict": True})
         logits, kind = self.classifier(output.last_hidden_state[:, 0]), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(ImageClassifierOutput, output, options, loss, logits)
+        return self._make_output(ImageClassifierOutput, output, options, loss, logits)
 
 
 class ViTForMaskedImageModeling(ViTPreTrainedModel):
@@ -314,7 +314,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         x = output.last_hidden_state[:, 1:].transpose(1, 2).unflatten(2, grid)  # (batch, dim, rows, columns)
         image = self.decoder(x)  # (batch, channels, height, width)
         loss = None if bool_masked_pos is None else _compare(image, pixel_values, bool_masked_pos.reshape(-1, 1, *grid))
-        return self._hand_out(MaskedImageModelingOutput, output, options, loss, image)
+        return self._make_output(MaskedImageModelingOutput, output, options, loss, image)
 
 
 def _compare(image: Tensor, pixels: Tensor, masked: Tensor) -> Tensor:

@@ -275,7 +275,7 @@ class FlaxViTForImageClassification(FlaxViTPreTrainedModel):
         output = self.vit(pixel_values, **{**options, "only_first": True, "return_dict": True})
         first = output.last_hidden_state[:, 0]
         logits = first if self.classifier is None else self.classifier(first)
-        return self._hand_out(ImageClassifierOutput, output, options, None, logits)
+        return self._make_output(ImageClassifierOutput, output, options, None, logits)
 
 
 class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel):
@@ -296,7 +296,7 @@ class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel):
         x, grid = output.last_hidden_state[:, 1:], find_grid(self.config, pixel_values.shape)
         x = self.decoder[0](x.reshape(len(x), *grid, -1))
         image = shuffle_pixels(x, self.config.encoder_stride)  # (batch, channels, height, width)
-        return self._hand_out(MaskedImageModelingOutput, output, options, None, image)
+        return self._make_output(MaskedImageModelingOutput, output, options, None, image)
 
 
 def shuffle_pixels(x: Array, stride: int) -> Array:

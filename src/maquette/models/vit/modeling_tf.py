@@ -261,7 +261,7 @@ class TFViTForImageClassification(TFViTPreTrainedModel):
         logits, kind = output.last_hidden_state[:, 0], self.config.problem_type
         logits = logits if self.classifier is None else self.classifier(logits)
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(ImageClassifierOutput, output, options, loss, logits)
+        return self._make_output(ImageClassifierOutput, output, options, loss, logits)
 
 
 class TFViTForMaskedImageModeling(TFViTPreTrainedModel):
@@ -286,7 +286,7 @@ class TFViTForMaskedImageModeling(TFViTPreTrainedModel):
         x = ops.reshape(output.last_hidden_state[:, 1:], (-1, *grid, self.config.hidden_size))
         image = shuffle_pixels(self.decoder[0](x), self.config.encoder_stride)  # (batch, channels, height, width)
         loss = None if bool_masked_pos is None else self._compare(image, pixel_values, bool_masked_pos, grid)
-        return self._hand_out(MaskedImageModelingOutput, output, options, loss, image)
+        return self._make_output(MaskedImageModelingOutput, output, options, loss, image)
 
     def _compare(self, image: Any, pixels: Any, masked: Any, grid: tuple[int, int]) -> Any:
         """Give the mean absolute difference of masked patches (Xie et al. 2022, equation 1)."""

@@ -230,7 +230,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
         output = self._encode(input_values, attention_mask, options)
         logits = output.layout.scatter(self.lm_head(self.dropout(output.last_hidden_state)))
         loss = None if labels is None else self._compute_loss(logits, labels, output.layout.mask)
-        return self._hand_out(CausalLMOutput, output, options, loss, logits)
+        return self._make_output(CausalLMOutput, output, options, loss, logits)
 
     def _compute_loss(self, logits: Tensor, labels: Tensor, mask: Opt) -> Tensor:
         blank, known = self.config.pad_token_id, [] if is_traced(labels) else labels[labels != -100].tolist()
@@ -309,7 +309,7 @@ class Wav2Vec2ForSequenceClassification(Wav2Vec2PreTrainedModel):
         counts = x.shape[1] if mask is None else mask.sum(1, keepdim=True).clamp(min=1)
         logits, kind = self.classifier(x.sum(1) / counts), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(SequenceClassifierOutput, output, options, loss, logits)
+        return self._make_output(SequenceClassifierOutput, output, options, loss, logits)
 
 
 class Wav2Vec2ForAudioFrameClassification(Wav2Vec2PreTrainedModel):
@@ -333,7 +333,7 @@ class Wav2Vec2ForAudioFrameClassification(Wav2Vec2PreTrainedModel):
         if labels is not None:
             classes = labels.argmax(-1) if labels.ndim == 3 else labels
             loss = compute_token_loss(logits, output.layout.gather(classes, fill=-100))
-        return self._hand_out(TokenClassifierOutput, output, options, loss, output.layout.scatter(logits))
+        return self._make_output(TokenClassifierOutput, output, options, loss, output.layout.scatter(logits))
 
 
 class AMSoftmaxLoss(nn.Module):
@@ -411,4 +411,4 @@ class Wav2Vec2ForXVector(Wav2Vec2PreTrainedModel):
         embeddings = self.feature_extractor(pool_statistics(x.transpose(1, 2), real[:, lost:].bool()))
         logits = self.classifier(embeddings)
         loss = None if labels is None else self.objective(logits, labels)
-        return self._hand_out(XVectorOutput, output, options, loss, logits, embeddings)
+        return self._make_output(XVectorOutput, output, options, loss, logits, embeddings)

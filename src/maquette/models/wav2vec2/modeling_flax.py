@@ -167,7 +167,7 @@ class FlaxWav2Vec2ForCTC(LanguageMixin, FlaxWav2Vec2PreTrainedModel):
         output = self._encode(input_values, attention_mask, options)
         logits = self.lm_head(self.dropout(output.last_hidden_state, deterministic=not options.get("train")))
         real = self._locate(attention_mask, logits, adapted=self.config.add_adapter)[1]
-        return self._hand_out(CausalLMOutput, output, options, None, fill_padding(logits, real))
+        return self._make_output(CausalLMOutput, output, options, None, fill_padding(logits, real))
 
 
 class FlaxWav2Vec2ForSequenceClassification(FlaxWav2Vec2PreTrainedModel):
@@ -196,4 +196,4 @@ class FlaxWav2Vec2ForSequenceClassification(FlaxWav2Vec2PreTrainedModel):
         x = self.projector(x)  # (batch, frames, classifier_proj_size)
         counts, real = self._locate(attention_mask, x)
         mean = fill_padding(x, real).sum(1) / jnp.maximum(counts, 1).astype(x.dtype)[:, None]
-        return self._hand_out(SequenceClassifierOutput, output, options, None, self.classifier(mean))
+        return self._make_output(SequenceClassifierOutput, output, options, None, self.classifier(mean))

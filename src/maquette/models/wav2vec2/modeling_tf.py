@@ -184,7 +184,7 @@ class TFWav2Vec2ForCTC(LanguageMixin, TFWav2Vec2PreTrainedModel):
         logits = self.lm_head(self.dropout(output.last_hidden_state))
         counts, real = self._locate(attention_mask, logits, adapted=self.config.add_adapter)
         loss = None if labels is None else self._compare(logits, labels, counts)
-        return self._hand_out(CausalLMOutput, output, options, loss, fill_padding(logits, real))
+        return self._make_output(CausalLMOutput, output, options, loss, fill_padding(logits, real))
 
     def _compare(self, logits: Any, labels: Any, counts: Any) -> Any:
         config, values = self.config, look_at(labels)
@@ -223,4 +223,4 @@ class TFWav2Vec2ForSequenceClassification(TFWav2Vec2PreTrainedModel):
         mean = ops.sum(fill_padding(x, real), axis=1) / ops.cast(ops.maximum(counts, 1), x.dtype)[:, None]
         logits, kind = self.classifier(mean), self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
-        return self._hand_out(SequenceClassifierOutput, output, options, loss, logits)
+        return self._make_output(SequenceClassifierOutput, output, options, loss, logits)

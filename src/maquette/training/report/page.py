@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from maquette.training.report.curves import Chart, Line, read_charts, thin, thin_all
-from maquette.training.report.evaluations import Evaluations
+from maquette.training.report.evaluation_history import Evaluations
 from maquette.training.report.figures import show_duration, show_number
 from maquette.training.report.parameter_tree import Branch, grow
 from maquette.training.report.run_record import RunRecord
