@@ -1,4 +1,4 @@
-"""DistilBERT-base in bfloat16 on a GPU: maquette packed, maquette padded, and the peer, on the same padded paragraphs.
+"""DistilBERT-base in bfloat16 on a GPU: maquette packed and padded, and Transformers, on the same padded paragraphs.
 
     MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/gpu.py [--device cuda] [--rounds 20] [--batch 64]
 
@@ -22,7 +22,12 @@ from pathlib import Path
 
 from distilbert import CONFIG, QUIET, write_batch
 
-KINDS = {"exact": "maquette, float32", "packed": "maquette, packed", "padded": "maquette, padded", "peer": "the peer"}
+KINDS = {
+    "exact": "maquette, float32",
+    "packed": "maquette, packed",
+    "padded": "maquette, padded",
+    "peer": "Transformers",
+}
 
 
 def main() -> None:
@@ -44,14 +49,23 @@ def main() -> None:
             f".save_pretrained({folder!r} + '/model')"
         )
         subprocess.run([sys.executable, "-c", make], check=True)
-        found = {kind: run(kind, folder) for kind in KINDS}
+        found = {kind: run(kind, folder) for kind in KINDS if kind != "peer" or has_peer()}
     print(f"{'milliseconds, medians':24} {'forward':>9} {'step':>9} {'memory, MB':>11} {'apart':>9}")
-    for kind, title in KINDS.items():
-        row = found[kind]
+    for kind, row in found.items():
+        title = KINDS[kind]
         print(f"{title:24} {row['forward']:9.2f} {row['step']:9.2f} {row['memory']:11.0f} {row['apart']:9.1e}")
     for name in ("forward", "step"):
-        against = {kind: found[kind][name] / found["packed"][name] for kind in ("padded", "peer")}
-        print(f"{name}: padded : packed = {against['padded']:.2f}, peer : packed = {against['peer']:.2f}")
+        against = {kind: found[kind][name] / found["packed"][name] for kind in ("padded", "peer") if kind in found}
+        print(f"{name}: " + ", ".join(f"{kind} : packed = {ratio:.2f}" for kind, ratio in against.items()))
+
+
+def has_peer() -> bool:
+    """Tell whether Transformers is there to compare with; without it, that row is left out, and a line says so."""
+    python = os.environ.get("MAQUETTE_PEER_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import transformers"], capture_output=True).returncode == 0:
+        return True
+    print(f"{python} has no transformers: set MAQUETTE_PEER_PYTHON to one that has, with torch built for CUDA.")
+    return False
 
 
 def run(kind: str, folder: str) -> dict[str, float]:
