@@ -32,6 +32,8 @@ from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
+WITHOUT_EFFECT = {"save_function", "save_original_format", "save_peft_format"}  # options of the peer's save_pretrained
+
 if TYPE_CHECKING:
     _ClassWay = classmethod
 else:
@@ -260,11 +262,15 @@ class ModelMixin(PretrainedMixin):
             verify: True first tries in a fresh process, which does not see your source, whether what is saved loads and
                 is the same, configuration and weights bit for bit.
             is_main_process: False does nothing, for the other processes of a distributed run.
+            save_function, save_original_format, save_peft_format: accepted, and without effect.
             options: further, the options of `push_to_hub`.
 
         Raises:
             SaveError, RemoteCodeError: what cannot be saved, and how to fix it. Nothing is changed then.
         """
+        for name in WITHOUT_EFFECT & options.keys():
+            if options.pop(name) is not None:
+                _say_unused(name)
         if options.pop("is_main_process", True):
             super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options)
 
@@ -279,6 +285,8 @@ class ModelMixin(PretrainedMixin):
     ) -> None:
         if not safe_serialization:
             raise SaveError("safe_serialization=False: maquette writes safetensors only, never pickled weights.")
+        if self._write_adapter(transaction, state_dict):
+            return
         config = copy.deepcopy(self.config)
         config.architectures = [type(self).__name__]
         sizes, write_file = self._export(state_dict)
@@ -363,6 +371,10 @@ class ModelMixin(PretrainedMixin):
         """Put the weights in, run the initialisation of what stays without, and give the model."""
         raise NotImplementedError
 
+    def _write_adapter(self, transaction: Transaction, state_dict: Mapping[str, Any] | None) -> bool:
+        """Save adapters alone, where there are some; tells whether it did."""
+        return False
+
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
         """Give the bytes of every tensor to save, and a function that writes some of them to a file."""
         raise NotImplementedError
@@ -375,6 +387,11 @@ class ModelMixin(PretrainedMixin):
 
     def _place(self, device: Any) -> None:
         raise NotImplementedError
+
+
+@functools.cache
+def _say_unused(name: str) -> None:
+    logger.warning("save_pretrained(%s=…) has no effect here: weights are safetensors, all there or not there.", name)
 
 
 def check_ties(report: LoadReport, weights: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ import maquette.modeling.torch_trees  # noqa: F401 - lets torch see inside outpu
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
 from maquette.configuration import PretrainedConfig
 from maquette.errors import CheckpointError, ConfigurationError, SaveError, bullets
+from maquette.modeling.adapters import AdapterMixin
 from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
@@ -57,7 +58,7 @@ class ModelMeta(type):
         return model
 
 
-class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
+class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
     """A torch module that is made from a configuration, saved to a folder, and loaded back exactly.
 
     Set `config_class`, take `config` first in `__init__`, call `super().__init__(config)`, build layers, and write
@@ -85,6 +86,7 @@ class PreTrainedModel(EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclas
                 f"saved weights, use {type(self).__name__}.from_pretrained(name_or_path)."
             )
         self.config = config
+        self.name_or_path = config.name_or_path
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -28,10 +28,12 @@ from torch.optim import Optimizer
 from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
 from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.hub.sources import open_source
+from maquette.modeling.adapters import is_adapted, pick_trained, write_adapters
 from maquette.modeling.torch import PreTrainedModel
 from maquette.storage.json_values import refuse, to_plain
 from maquette.storage.transaction import Transaction
 
+TRAINED = "trained.safetensors"  # of a model with adapters: what a run goes on from
 logger = logging.getLogger(__name__)
 
 GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -101,12 +103,24 @@ def check_weights(model: nn.Module) -> None:
 
 def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
     """Give a function that puts a model's files into a save: those of `save_pretrained` where it has it."""
+    if is_adapted(model):
+        return write_adapters(model, weights)
     if isinstance(model, PreTrainedModel):
         plain = object.__new__(own_class(model))
         plain.__dict__.update(model.__dict__)
         return lambda transaction: plain._write_to(transaction, state_dict=weights)
     distinct = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
+
+
+def write_trained(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Transaction], None]:
+    """Give a function that adds to a checkpoint what the files of a model with adapters do not hold in full."""
+
+    def write(transaction: Transaction) -> None:
+        if is_adapted(model):
+            save_file(pick_trained(model, weights), transaction.path(TRAINED), {"format": "pt"})
+
+    return write
 
 
 def own_class(model: nn.Module) -> type[Any]:
@@ -120,9 +134,13 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: the names differ.
     """
-    with open_source(folder) as source:
-        checkpoint = Checkpoint.open(source)
-        weights = checkpoint.tensors(sorted(checkpoint.shapes), framework="pt")  # processes divide in one order
+    trained = folder / TRAINED if is_adapted(model) else None
+    if trained and trained.exists():
+        weights: dict[str, Any] = load_file(trained)
+    else:
+        with open_source(folder) as source:
+            checkpoint = Checkpoint.open(source)
+            weights = checkpoint.tensors(sorted(checkpoint.shapes), framework="pt")  # processes divide in one order
     if is_sharded(model):
         options = StateDictOptions(full_state_dict=True, strict=False)
         missing, unexpected = set_model_state_dict(model, weights, options=options)
@@ -132,6 +150,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     filled = {id(own[name]) for name in weights if name in own}
     ignored = tuple(getattr(model, "_keys_to_ignore_on_save", None) or ())
     absent = [name for name in missing if id(own.get(name)) not in filled and name not in ignored]
+    if trained:  # what is frozen is as it was made
+        absent = [name for name in absent if own[name].requires_grad]
     if faults := [
         *(f"{name}: not in the file" for name in absent),
         *(f"{name}: not in the model" for name in unexpected),

@@ -13,7 +13,14 @@ from maquette.errors import CheckpointError
 from maquette.pretrained.mixin import committing
 from maquette.storage.transaction import Transaction
 from maquette.training.checkpoints import STATE, Snapshot, remove_old, write_checkpoint
-from maquette.training.model_states import as_declared, gather_optimizer, gather_weights, load_optimizer, write_model
+from maquette.training.model_states import (
+    as_declared,
+    gather_optimizer,
+    gather_weights,
+    load_optimizer,
+    write_model,
+    write_trained,
+)
 from maquette.training.prediction import Predictor
 from maquette.training.random_states import gather_states, restore_states
 from maquette.training.settings import OF_THE_BEST, NewSettings, check_changes
@@ -75,7 +82,8 @@ class Saver(Predictor):
             schedule, processes = self.lr_scheduler.state_dict(), {"processes": states}
             contents = (self.args.to_dict(), optimizer, schedule, scaling, processes, run)
             snapshot = Snapshot(dict(zip(DOCUMENTS, contents, strict=True)), {OPTIMIZER: tensors})
-            write_checkpoint(self._checkpoint_folder(), snapshot, self._parts(weights), run=self._run_name)
+            parts = [*self._parts(weights), write_trained(self.model, weights)]
+            write_checkpoint(self._checkpoint_folder(), snapshot, parts, run=self._run_name)
             self._remove_old()
         self.accelerator.wait_for_everyone()
         self._call("on_save")
