@@ -44,7 +44,7 @@ def run_fresh(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def peer_python() -> str:
     """The interpreter of the environment that holds the peer, for tests of parity."""
     path = os.environ.get("MAQUETTE_PEER_PYTHON")

@@ -238,10 +238,6 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     _name_or_path = name_or_path  # transformers asks by this name too
 
-    def __contains__(self, name: object) -> bool:
-        """Whether there is a field of that name, as peft and others ask."""
-        return isinstance(name, str) and (name in self._aliases or name in self.to_dict())
-
     def get(self, name: str, default: Any = None) -> Any:
         """Give a field, or `default` where there is none of that name."""
         return getattr(self, name) if name in self else default
