@@ -64,7 +64,7 @@ def count_launched() -> int:
 
 def _has_gpu() -> bool:
     """Tell whether there is a device on which accelerate distributes."""
-    device = torch.accelerator.current_accelerator(check_available=True)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return device is not None and device.type != "mps"
 
 
