@@ -124,7 +124,9 @@ def decode_tokens(decoder: Any, tokens: Sequence[str], added: Mapping[str, bool]
     def decode(tokens: Sequence[str]) -> str:
         return str(ask(lambda: decoder.decode(list(tokens))))
 
-    kinds = [token for token in dict.fromkeys(tokens) if token in added and decode([token]) != token]
+    kinds = [token for token in sorted(added.keys() & tokens) if decode([token]) != token]
+    if not kinds:
+        return decode(tokens)
     written = {place for place, token in enumerate(tokens) if token in kinds and added[token]}
     best = _decode_marked(decode, tokens, kinds, written)
     for place in (place for place, token in enumerate(tokens) if token in kinds and not added[token]):

@@ -9,7 +9,8 @@ from maquette.errors import FileFormatError, MissingFileError
 from maquette.storage.json_files import read_json
 from maquette.storage.paths import user_path
 
-LARGEST_ID = 2**31 - 1
+LARGEST_ID = 2**31 - 1  # that the Rust library takes
+ANY_ID = 2**63 - 1  # that numpy takes
 
 
 def read_lines(path: str | os.PathLike[str]) -> dict[str, int]:
@@ -37,7 +38,7 @@ def read_json_or_lines(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _number(text, str(path))
 
 
-def check_ids(vocabulary: Mapping[str, Any], place: str) -> dict[str, int]:
+def check_ids(vocabulary: Mapping[str, Any], place: str, *, largest: int = ANY_ID) -> dict[str, int]:
     """Give a vocabulary whose tokens all have a whole number of their own.
 
     Raises:
@@ -45,13 +46,20 @@ def check_ids(vocabulary: Mapping[str, Any], place: str) -> dict[str, int]:
     """
     if not vocabulary:
         raise FileFormatError(f"{place} has no tokens; give one token a line, or a JSON object of tokens and ids.")
+    ids = vocabulary.values()
+    if (
+        ({*map(type, vocabulary)}, {*map(type, ids)}) == ({str}, {int})
+        and len({*ids}) == len(ids)
+        and 0 <= min(ids) <= max(ids) <= largest
+    ):
+        return dict(vocabulary)
     tokens: dict[int, str] = {}
     for token, index in vocabulary.items():
         if not isinstance(token, str):
             raise FileFormatError(f"{place}: {token!r:.40} ({type(token).__name__}) is no token, which is a text.")
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= LARGEST_ID:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index <= largest:
             raise FileFormatError(
-                f"{place}: the token {token!r} has the id {index!r:.40}, where a whole number from 0 to {LARGEST_ID} "
+                f"{place}: the token {token!r} has the id {index!r:.40}, where a whole number from 0 to {largest} "
                 "belongs."
             )
         if index in tokens:

@@ -16,7 +16,7 @@ from maquette.text.backend import make_template
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE, read_token
-from maquette.text.vocabulary_files import check_ids, read_lines
+from maquette.text.vocabulary_files import LARGEST_ID, check_ids, read_lines
 from maquette.text.wordpiece import (
     CONTINUATION,
     END,
@@ -370,7 +370,7 @@ def _take_vocabulary(
 ) -> dict[str, int]:
     if vocab is not None:
         place = "The vocabulary given"
-        return check_vocabulary(check_ids(vocab, place), unk_token, place)
+        return check_vocabulary(check_ids(vocab, place, largest=LARGEST_ID), unk_token, place)
     if vocab_file is None:
         raise InputError(f"{name} needs a vocabulary: pass vocab_file='vocab.txt', or load one with from_pretrained.")
     return read_vocabulary(vocab_file, unk_token=unk_token)
