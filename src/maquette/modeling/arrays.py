@@ -84,7 +84,7 @@ class ArrayModelMixin(ModelMixin):
         arrays = {}
         for path, variable in model._variables().items():
             if key := report.assigned.get(torch_name(path)):
-                arrays[path] = from_torch(path, weights[key]).astype(variable.dtype, copy=False)
+                arrays[path] = from_torch(path, weights[key], variable.shape).astype(variable.dtype, copy=False)
         filled = model._with_arrays(arrays)
         counts = {_count_of(name): weights.get(_count_of(key)) for name, key in report.assigned.items()}
         object.__setattr__(
@@ -223,7 +223,7 @@ def _keep_rows(path: Path, old: "np.ndarray[Any, Any]", new: "np.ndarray[Any, An
         fresh[:rows] = kept[:rows]
     else:
         fresh = kept
-    return from_torch(path, fresh)
+    return from_torch(path, fresh, new.shape)
 
 
 def _count_of(name: str) -> str:

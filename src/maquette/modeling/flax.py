@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -92,15 +92,17 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
         seed = kwargs.pop("seed", 0)
         module = cls(config, *args, **kwargs)
         wanted = checkpoint.floating_type() if dtype in (None, "auto") else dtype
-        shapes = jax.eval_shape(module.init_variables)
-        return module.bind(jax.tree.map(functools.partial(_cast, dtype=wanted), shapes)), seed
+        shapes, places = _trace(module)
+        model = module.bind(jax.tree.map(functools.partial(_cast, dtype=wanted), shapes))
+        object.__setattr__(model, "_found_places", places)
+        return model, seed
 
     @classmethod
     def _fill(cls, model: Any, pending: int, *args: Any, **options: Any) -> Any:
         filled = super()._fill(model, pending, *args, **options)
-        waiting = [path for path, leaf in filled._variables().items() if isinstance(leaf, jax.ShapeDtypeStruct)]
+        waiting = [path for path, leaf in filled._variables().items() if _is_shape(leaf)]
         if waiting:
-            fresh = _by_name(filled.unbind()[0].init_variables(pending))
+            fresh = _by_name(filled.unbind()[0].init_variables(pending), filled._places())
             filled = filled._with_arrays({path: np.asarray(fresh[path]) for path in waiting})
         return filled
 
@@ -112,15 +114,26 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
                 f"This {type(self).__name__} has no variables: bind it to some, module.bind(variables), or make it "
                 "with from_pretrained or from_config."
             )
-        return _by_name(self.variables)
+        return _by_name(self.variables, self._places())
+
+    def _places(self) -> Mapping[Path, Path]:
+        """Give the names of submodules and kernels that their keys do not tell, by the keys that lead there."""
+        if "_found_places" not in self.__dict__:
+            object.__setattr__(self, "_found_places", _trace(self.unbind()[0])[1])
+        found: Mapping[Path, Path] = self.__dict__["_found_places"]
+        return found
 
     def _with_arrays(self, arrays: "Mapping[Path, np.ndarray[Any, Any]]") -> Any:
-        leaves = {
-            path: jnp.asarray(arrays[path[1:]], dtype=leaf.dtype) if path[1:] in arrays else leaf
-            for path, leaf in flatten(self.variables).items()
-        }
-        model = self.unbind()[0].bind(unflatten(self.variables, leaves))
-        object.__setattr__(model, "_batch_counts", self.__dict__.get("_batch_counts", {}))
+        places, trees = self._places(), {}
+        for collection, tree in self.variables.items():
+            leaves = {
+                path: jnp.asarray(arrays[path], dtype=leaf.dtype) if path in arrays else leaf
+                for path, leaf in flatten(tree, places).items()
+            }
+            trees[collection] = unflatten(tree, leaves, places)
+        model = self.unbind()[0].bind(trees)
+        for name in ("_batch_counts", "_found_places"):
+            object.__setattr__(model, name, self.__dict__.get(name, {}))
         return model
 
     def save_pretrained(
@@ -142,10 +155,11 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
 
     def _check_saveable(self) -> None:
         """Compare names and shapes with those the module makes; while it is loaded they are these."""
-        found = self._variables()
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in found.values()):
+        if self.scope is not None and any(map(_is_shape, jax.tree.leaves(self.variables))):
             return
-        wanted = _by_name(jax.eval_shape(self.unbind()[0].init_variables))
+        found = self._variables()
+        shapes, places = _trace(self.unbind()[0])
+        wanted = _by_name(shapes, places)
         faults = [f"{torch_name(path)}: not there" for path in wanted.keys() - found.keys()]
         faults += [f"{torch_name(path)}: nothing of the model" for path in found.keys() - wanted.keys()]
         faults += [
@@ -175,23 +189,60 @@ class FlaxPreTrainedModel(ArrayModelMixin, nn.Module):
         return next((leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)), jnp.dtype("float32"))
 
 
-def _by_name(variables: Mapping[str, Any]) -> dict[Path, Any]:
+def _trace(module: Any) -> tuple[dict[str, Any], dict[Path, Path]]:
+    """Run a module's initialisation on shapes alone; gives these, and what its submodules tell of names.
+
+    Members of lists and dictionaries have keys such as `layers_1`, and a transposed convolution that is no
+    `transpose_kernel` has torch's kernel turned round.
+    """
+    places: dict[Path, Path] = {}
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        inner: Any = context.module
+        if inner.scope is not None and inner.path:
+            held = ((name, value) for name, value in vars(inner.parent).items() if inner.name.startswith(f"{name}_"))
+            found = next((path for name, value in held if (path := _path_in(value, inner, (name,)))), None)
+            places.update({inner.path: found} if found else {})
+            if isinstance(inner, nn.ConvTranspose) and not inner.transpose_kernel:
+                places[*inner.path, "kernel"] = ("flipped_kernel",)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        shapes = jax.eval_shape(module.init_variables)
+    return shapes, places
+
+
+def _path_in(value: Any, wanted: Any, path: Path) -> Path | None:
+    """Find where in lists and dictionaries a submodule is."""
+    if value is wanted:
+        return path
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    else:
+        items = enumerate(value) if isinstance(value, list | tuple) else ()
+    return next((found for key, item in items if (found := _path_in(item, wanted, (*path, str(key))))), None)
+
+
+def _by_name(variables: Mapping[str, Any], places: Mapping[Path, Path]) -> dict[Path, Any]:
     """Give variables by their paths, the names of collections left out.
 
     Raises:
         SaveError: two collections have a variable of one name.
     """
     found: dict[Path, Any] = {}
-    for path, leaf in flatten(variables).items():
-        if path[0] in PASSING:
-            continue
-        if path[1:] in found:
+    for collection in [name for name in variables if name not in PASSING]:
+        leaves = flatten(variables[collection], places)
+        if both := sorted(torch_name(path) for path in leaves.keys() & found.keys()):
             raise SaveError(
-                f"{torch_name(path[1:])} is in {path[0]!r} and in another collection, but files have one of each name: "
-                "leave the collection out of what is bound, or name its variables otherwise."
+                f"{both[0]} is in {collection!r} and in another collection, but files have one of each name: leave the "
+                "collection out of what is bound, or name its variables otherwise."
             )
-        found[path[1:]] = leaf
+        found |= leaves
     return found
+
+
+def _is_shape(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _cast(leaf: Any, *, dtype: Any) -> Any:
@@ -199,4 +250,4 @@ def _cast(leaf: Any, *, dtype: Any) -> Any:
     if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
     kind = jax.dtypes.canonicalize_dtype(jnp.dtype(dtype))
-    return jax.ShapeDtypeStruct(leaf.shape, kind) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf.astype(kind)
+    return jax.ShapeDtypeStruct(leaf.shape, kind) if _is_shape(leaf) else leaf.astype(kind)

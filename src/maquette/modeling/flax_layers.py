@@ -90,6 +90,16 @@ def join_heads(x: Array) -> Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
+def zero_row(initializer: Callable[..., Array], row: int | None) -> Callable[..., Array]:
+    """Initialise a matrix with zeros in one row, as torch does with the embedding of padding; None: in no row."""
+
+    def initialise(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
+        fresh = initializer(key, shape, dtype)
+        return fresh if row is None else jnp.where(jnp.arange(shape[0])[:, None] == row, 0, fresh)
+
+    return initialise
+
+
 class VocabularyScores(nn.Module):
     """Scores every entry of a vocabulary: a linear layer whose weight is `(vocab_size, dim)`, as embeddings are.
 

@@ -25,7 +25,7 @@ def compute_classification_loss(logits: Tensor, labels: Tensor, *, problem_type:
     kind = choose_problem(problem_type, num_labels=logits.shape[-1], whole=whole)
     check_labels(kind, tuple(labels.shape), tuple(logits.shape))
     if kind == "single_label_classification":
-        return cross_entropy(logits, labels.flatten().long(), ignore_index=IGNORED)
+        return _compute_cross_entropy(logits, labels.flatten().long())
     labels = labels.to(logits.dtype).view_as(logits)
     return mse_loss(logits, labels) if kind == "regression" else binary_cross_entropy_with_logits(logits, labels)
 
@@ -41,7 +41,7 @@ def compute_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
         ValueError: the labels' shape does not fit.
     """
     check_places(tuple(labels.shape), tuple(logits.shape))
-    return cross_entropy(logits.flatten(0, -2), labels.flatten().long(), ignore_index=IGNORED)
+    return _compute_cross_entropy(logits.flatten(0, -2), labels.flatten().long())
 
 
 def compute_span_loss(
@@ -72,4 +72,10 @@ def _place_loss(logits: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
     inside = (places >= 0) & (places < length)
     if mask is not None:
         inside &= mask.gather(1, places.clamp(0, length - 1)[:, None])[:, 0]
-    return cross_entropy(logits, places.masked_fill(~inside, IGNORED), ignore_index=IGNORED)
+    return _compute_cross_entropy(logits, places.masked_fill(~inside, IGNORED))
+
+
+def _compute_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the mean over rows whose label is not -100; 0 where there is none, which torch makes NaN of."""
+    loss = cross_entropy(logits, labels, ignore_index=IGNORED)
+    return torch.where((labels != IGNORED).any(), loss, 0.0)

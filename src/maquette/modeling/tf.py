@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import optree
-from keras.src.models.functional import Functional
+from keras import layers
 
 from maquette.batch.tensors import watch_containers
 from maquette.checkpoint import Checkpoint
@@ -109,8 +109,10 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
         Keras calls this too, with what `get_config` gave.
         """
         if isinstance(config, Mapping):
-            fields, further = config["config"], {name: value for name, value in config.items() if name != "config"}
-            return cls(cls._require_config_class().from_dict(fields), **further)
+            further = dict(config)
+            fields, policy = further.pop("config"), further.pop("dtype", None)
+            with _variables_of(policy and keras.dtype_policies.get(policy)):
+                return cls(cls._require_config_class().from_dict(fields), **further)
         config, kwargs = cls._override(config, kwargs)
         with _variables_of(dtype):
             return cls(config, **kwargs)
@@ -119,7 +121,41 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 
     def get_config(self) -> dict[str, Any]:
         """Give what Keras needs to make the model again; add further arguments of the constructor by their names."""
-        return {"config": self.config.to_dict()}
+        return {"config": self.config.to_dict(), "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+
+    # Export ----------------------------------------------------------------------------------------------------
+
+    def export(self, *args: Any, input_signature: Any = None, **options: Any) -> Any:
+        """Export as Keras does. Unless told, the inputs are those of `dummy_inputs`, in one dictionary.
+
+        The number of examples is left open, and so are the sizes that the model also runs with when they grow.
+        """
+        if input_signature is None and len(args) < 4:
+            options["input_signature"] = [self._signature()]
+        elif input_signature is not None:
+            options["input_signature"] = input_signature
+        return super().export(*args, **options)
+
+    def _signature(self) -> dict[str, keras.InputSpec]:
+        inputs = {name: np.asarray(value) for name, value in self.dummy_inputs.items()}
+        open_sizes = {size for array in inputs.values() for size in array.shape[1:] if self._grows(inputs, size)}
+        return {
+            name: keras.InputSpec(
+                shape=(None, *(None if size in open_sizes else size for size in array.shape[1:])),
+                dtype=str(array.dtype),
+                name=name,
+            )
+            for name, array in inputs.items()
+        }
+
+    def _grows(self, inputs: "Mapping[str, np.ndarray[Any, Any]]", size: int) -> bool:
+        """Tell whether the model runs where all axes of a size, besides the first, are one longer."""
+        widths = {name: [(0, 0), *((0, int(s == size)) for s in a.shape[1:])] for name, a in inputs.items()}
+        try:
+            self(**{name: np.pad(array, widths[name], mode="edge") for name, array in inputs.items()})
+        except Exception:  # whatever the model or its layers say of another size
+            return False
+        return True
 
     # Weights ---------------------------------------------------------------------------------------------------
 
@@ -146,8 +182,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
             )
 
     def _rebuilt(self, config: Any) -> Any:
-        with _variables_of(self._dtype_name()):
-            return type(self).from_config({**self.get_config(), "config": config.to_dict()})
+        return type(self).from_config({**self.get_config(), "config": config.to_dict()})
 
     def _become(self, other: Any) -> Any:
         """Take layers of the other model where the shapes of their variables differ."""
@@ -198,7 +233,8 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
     ) -> Any:
         """Give the loss that `compile` was told, of the logits, or else the model's own."""
         if self._compile_loss is not None:
-            return super().compute_loss(x, _labels(x, y), _answer(y_pred), sample_weight, training)
+            compared = _compare(_labels(x, y), y_pred, self._compile_loss._user_loss)
+            return super().compute_loss(x, *compared, sample_weight, training)
         self._refuse_weights(sample_weight)
         loss = y_pred.get("loss") if isinstance(y_pred, Mapping) else None
         if loss is None:
@@ -210,7 +246,7 @@ class TFPreTrainedModel(ArrayModelMixin, keras.Model, metaclass=ModelMeta):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics that `compile` was told, of the logits."""
-        return super().compute_metrics(x, _labels(x, y), _answer(y_pred), sample_weight)
+        return super().compute_metrics(x, *_compare(_labels(x, y), y_pred), sample_weight)
 
 
 def _leave_building_to_run(layer: keras.Layer) -> None:
@@ -256,25 +292,38 @@ def _labels(x: Any, y: Any) -> Any:
     return x.get("labels") if y is None and isinstance(x, Mapping) else y
 
 
-def _answer(output: Any) -> Any:
-    """Give what losses and metrics of Keras compare: the logits, where a model returns several things."""
+def _compare(y: Any, output: Any, loss: Any = None) -> tuple[Any, Any]:
+    """Give labels and outputs that Keras compares: those that losses or labels name, all scores where neither does.
+
+    Raises:
+        ValueError: a loss is named for what is no output.
+    """
     if not isinstance(output, Mapping):
-        return output
-    kept = {name: value for name, value in output.items() if name not in ("loss", "hidden_states", "attentions")}
-    return next(iter(kept.values())) if len(kept) == 1 else kept
+        return y, output
+    scores = {name: value for name, value in output.items() if name not in ("loss", "hidden_states", "attentions")}
+    by_name = isinstance(loss, Mapping)
+    names = loss if by_name else y if isinstance(y, Mapping) and y.keys() <= scores.keys() else scores
+    if unknown := [name for name in names if name not in output]:
+        raise ValueError(f"compile names a loss for {unknown[0]!r}; the outputs are {', '.join(output)}.")
+    if len(names) != 1:
+        return y, {name: output[name] for name in names}
+    (name,) = names
+    if isinstance(y, Mapping):
+        y = y.get(name, next(iter(y.values())))
+    return ({name: y}, {name: output[name]}) if by_name else (y, output[name])
 
 
 @contextlib.contextmanager
 def _variables_of(dtype: Any) -> Iterator[None]:
-    """Have layers made inside keep and compute floating-point numbers of a type; None changes nothing."""
+    """Have layers made inside keep and compute numbers of a floating-point type, or policy; None changes nothing."""
     before = keras.config.dtype_policy()
-    kind = None if dtype is None else keras.backend.standardize_dtype(dtype)
-    if kind is None or kind == before.variable_dtype:
-        yield
-        return
-    if kind not in ("float16", "bfloat16", "float32", "float64"):
-        raise ValueError(f"dtype={dtype!r} is no floating-point type that Keras computes with.")
-    keras.config.set_dtype_policy(kind)
+    policy = before if dtype is None else dtype
+    if not isinstance(policy, keras.DTypePolicy):
+        kind = keras.backend.standardize_dtype(dtype)
+        if kind not in ("float16", "bfloat16", "float32", "float64"):
+            raise ValueError(f"dtype={dtype!r} is no floating-point type that Keras computes with.")
+        policy = before if kind == before.variable_dtype else keras.DTypePolicy(kind)
+    keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
@@ -287,18 +336,26 @@ def _variables_of(dtype: Any) -> Iterator[None]:
 def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
     """Find the variables of a layer and of those inside it, by the attributes that lead to them."""
     own = {id(variable) for variable in _own(layer)}
-    if isinstance(layer, keras.Sequential | Functional):  # which keep their layers to themselves, in order
+    if isinstance(layer, keras.Sequential) or hasattr(layer, "operations"):  # which keep their layers to themselves
         for number, inner in enumerate(layer.layers):
             yield from walk(inner, (*start, str(number)))
     for name, value in vars(layer).items():
         if id(value) in own:
-            yield (*start, name.strip("_")), value
+            yield (*start, *_leaf_of(layer, name.strip("_"))), value
         elif not name.startswith("_"):
             for path, inner in _parts_of(value, (name.rstrip("_"),)):
                 if isinstance(inner, keras.Layer):
                     yield from walk(inner, (*start, *path))
                 elif id(inner) in own:
                     yield (*start, *path), inner
+
+
+def _leaf_of(layer: keras.Layer, name: str) -> Path:
+    """Call a variable of a layer as files do; a separable convolution is two modules in torch."""
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):
+        return ("depthwise", name) if name == "depthwise_kernel" else ("pointwise", name.removeprefix("pointwise_"))
+    is_depthwise = isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D)
+    return ("depthwise_kernel" if is_depthwise and name == "kernel" else name,)
 
 
 def _parts_of(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

@@ -107,6 +107,16 @@ def join_heads(x: Any) -> Any:
     return ops.reshape(x, (*ops.shape(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
+def zero_row(initializer: Any, row: int | None) -> Any:
+    """Initialise a matrix with zeros in one row, as torch does with the embedding of padding; None: in no row."""
+
+    def initialise(shape: Any, dtype: Any = None) -> Any:
+        fresh = initializer(shape, dtype=dtype)
+        return fresh if row is None else ops.where(ops.arange(shape[0])[:, None] == row, ops.zeros_like(fresh), fresh)
+
+    return initialise
+
+
 class VocabularyScores(keras.layers.Layer):
     """Scores every entry of a vocabulary: a linear layer whose weight is `(vocab_size, dim)`, as embeddings are.
 

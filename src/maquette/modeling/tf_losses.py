@@ -83,7 +83,7 @@ def _place_loss(logits: Any, places: Any, mask: Any) -> Any:
 
 
 def compute_cross_entropy(logits: Any, labels: Any) -> Any:
-    """Give the mean of `-log softmax(logits)[label]` over rows whose label is not -100.
+    """Give the mean of `-log softmax(logits)[label]` over rows whose label is not -100; 0 where there is none.
 
     Args:
         logits: `(rows, classes)`.
@@ -93,7 +93,7 @@ def compute_cross_entropy(logits: Any, labels: Any) -> Any:
     counted = ops.not_equal(labels, IGNORED)
     chosen = ops.take_along_axis(ops.log_softmax(logits), ops.where(counted, labels, 0)[:, None], axis=1)[:, 0]
     counted = ops.cast(counted, chosen.dtype)
-    return -ops.sum(chosen * counted) / ops.sum(counted)
+    return -ops.sum(chosen * counted) / ops.maximum(ops.sum(counted), 1)
 
 
 def compute_ctc_loss(

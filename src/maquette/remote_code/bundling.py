@@ -4,11 +4,12 @@ import ast
 import functools
 import importlib.util
 import inspect
+import json
 import logging
 import os
 import site
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -158,9 +159,26 @@ def _stage(
         raise SaveError(f"Two parts bring code in a file {clash[0]!r}, and the files differ. Rename one of them.")
     for name, content in files.items():
         home.write(name, content)
+    if "AutoConfig" in auto_map:
+        auto_map = {**_other_frameworks(home.folder, config, {*files, *staged}), **auto_map}
     config.auto_map = auto_map
     config._kept[REQUIREMENTS] = requirements
     home.code = ({**staged, **files}, {**names, **auto_map})
+
+
+def _other_frameworks(folder: Path, config: Any, written: Collection[str]) -> dict[str, Any]:
+    """Give what a folder's own map says of models whose code stays there, of other frameworks say."""
+    try:
+        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kept = dict(before["auto_map"]) if before["model_type"] == config.model_type else {}
+    except (OSError, ValueError, KeyError, TypeError):  # no folder of such a model yet
+        return {}
+
+    def stays(reference: Any) -> bool:
+        file = f"{reference.rpartition('.')[0].replace('.', '/')}.py" if isinstance(reference, str) else ""
+        return file not in written and (folder / file).is_file()
+
+    return {auto: ref for auto, ref in kept.items() if stays(ref)}
 
 
 def _spare_other_files(files: Mapping[str, bytes], folder: Path) -> None:

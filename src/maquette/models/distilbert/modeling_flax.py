@@ -28,6 +28,7 @@ from maquette.modeling.flax_layers import (
     join_heads,
     split_heads,
     take_firsts,
+    zero_row,
 )
 from maquette.modeling.tables import draw_sinusoids
 
@@ -49,7 +50,8 @@ class Embeddings(nn.Module):
     def setup(self) -> None:
         config, normal = self.config, nn.initializers.normal(self.config.initializer_range)
         count, fixed = config.max_position_embeddings, config.sinusoidal_pos_embds
-        self.word_embeddings = nn.Embed(config.vocab_size, config.dim, embedding_init=normal)
+        words = zero_row(normal, config.pad_token_id)
+        self.word_embeddings = nn.Embed(config.vocab_size, config.dim, embedding_init=words)
         sinusoids = (lambda *_: jnp.asarray(draw_sinusoids(count, config.dim))) if fixed else normal
         self.position_embeddings = nn.Embed(count, config.dim, embedding_init=sinusoids)
         self.LayerNorm = nn.LayerNorm(epsilon=1e-12, use_fast_variance=False)

@@ -30,6 +30,7 @@ from maquette.modeling.tf_layers import (
     lowest,
     split_heads,
     take_firsts,
+    zero_row,
 )
 from maquette.modeling.tf_losses import compute_classification_loss, compute_span_loss, compute_token_loss
 
@@ -47,7 +48,8 @@ class Embeddings(Layer):
     def __init__(self, config: DistilBertConfig) -> None:
         super().__init__()
         normal = keras.initializers.RandomNormal(stddev=config.initializer_range)
-        self.word_embeddings = Embedding(config.vocab_size, config.dim, embeddings_initializer=normal)
+        words = zero_row(normal, config.pad_token_id)
+        self.word_embeddings = Embedding(config.vocab_size, config.dim, embeddings_initializer=words)
         count, fixed = config.max_position_embeddings, config.sinusoidal_pos_embds
         sinusoids = keras.initializers.Constant(draw_sinusoids(count, config.dim)) if fixed else normal
         self.position_embeddings = Embedding(count, config.dim, embeddings_initializer=sinusoids, trainable=not fixed)

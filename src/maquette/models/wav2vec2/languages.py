@@ -51,8 +51,10 @@ class LanguageMixin:
         check_adapter(weights, map(torch_name, self._variables()), name=file.name, label=source.label)
         size = len(weights["lm_head.weight"])
         model = self if size == self.config.vocab_size else self.resize_token_embeddings(size)
-        names = {path: torch_name(path) for path in model._variables()}
-        return model._with_arrays({p: from_torch(p, weights[name]) for p, name in names.items() if name in weights})
+        named = {path: (torch_name(path), variable.shape) for path, variable in model._variables().items()}
+        return model._with_arrays(
+            {path: from_torch(path, weights[name], shape) for path, (name, shape) in named.items() if name in weights}
+        )
 
 
 def find_adapter(source: Any, language: str, config: Wav2Vec2Config) -> Path:
