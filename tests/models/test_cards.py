@@ -13,7 +13,7 @@ CARDS = {case.card.model_type: case.card for case in cases()}
 
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_model(case) -> None:
-    report = case.check()
+    report = case.check(skip={"frameworks": "the tests of parity compare every class"})
     assert {"reload", "fresh_process", "gradients", "export"} <= set(report.passed)
 
 

@@ -17,9 +17,9 @@ def _one_process():
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_class_conforms(case: Case) -> None:
-    report = case.check()
+    report = case.check(skip={"frameworks": "the tests of parity compare every class"})
     assert {"forward", "names", "reload", "gradients", "compile", "fresh_process"} <= set(report.passed)
-    assert set(report.not_applicable) <= {"padding", "ties", "resizing", "statistics", "travel"}
+    assert set(report.not_applicable) <= {"padding", "ties", "state", "frameworks", "resizing", "statistics", "travel"}
 
 
 def test_no_other_framework_here() -> None:

@@ -17,9 +17,19 @@ def _one_process():
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_class_conforms(case: Case) -> None:
-    report = case.check()
+    report = case.check(skip={"frameworks": "the tests of parity compare every class"})
     assert {"forward", "names", "reload", "gradients", "compile", "fit", "fresh_process"} <= set(report.passed)
-    assert set(report.not_applicable) <= {"padding", "ties", "resizing", "loss", "statistics", "travel", "fit: metrics"}
+    assert set(report.not_applicable) <= {
+        "padding",
+        "ties",
+        "state",
+        "frameworks",
+        "resizing",
+        "loss",
+        "statistics",
+        "travel",
+        "fit: metrics",
+    }
 
 
 def test_no_torch_here() -> None:

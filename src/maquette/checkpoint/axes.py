@@ -42,7 +42,7 @@ def torch_name(path: Path) -> str:
 
 def torch_shape(path: Path, shape: Iterable[int]) -> tuple[int, ...]:
     """Give the shape that a parameter of some shape has in files."""
-    return to_torch(path, np.broadcast_to(False, tuple(shape))).shape
+    return tuple(to_torch(path, np.broadcast_to(False, tuple(shape))).shape)
 
 
 def to_torch(path: Path, array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":

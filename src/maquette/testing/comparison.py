@@ -90,6 +90,13 @@ def compare(expected: Tensors, found: Tensors, tolerance: float | None = None) -
     return dict(sorted(wrong.items()))
 
 
+def example_of(batch: Any, index: int, alone: Any) -> Any:
+    """Give one example's part of what a batch gives, along further axes too where it is alone: scores of all pairs."""
+    sizes = list(zip(batch.shape, alone.shape, strict=False))
+    pairs = [size == len(batch) and single == 1 for size, single in sizes]
+    return batch[tuple(slice(index, index + 1) if own else slice(None) for own in [True, *pairs[1:]])]
+
+
 def in_words(wrong: Mapping[str, str]) -> str:
     """List differences of outputs in one line."""
     return ", ".join(f"{f'`{name}`' if name else 'the output'} is {how}" for name, how in wrong.items())

@@ -2,12 +2,14 @@
 
 import functools
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maquette.testing.halves import half_of
 from maquette.testing.report import describe
 
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax")
@@ -42,10 +44,12 @@ def _loader(job: dict[str, Any]) -> Callable[[str], Any]:
 
 
 def _observe(
-    find: Callable[[], Callable[[str], Any]], save: dict[str, str], job: dict[str, Any], file: Path
+    find: Callable[[], Callable[[str], Any]], save: dict[str, Any], job: dict[str, Any], file: Path
 ) -> dict[str, Any]:
     try:
         model = find()(save["folder"])
+        if job["half"] is None:
+            return _compute(model, save, file)
         half = importlib.import_module(job["half"])
         half.set_threads(job["threads"])
         observation = half.Observation.of(model, half.Observation.load_file(Path(save["inputs"])))
@@ -53,3 +57,14 @@ def _observe(
     except Exception as error:  # told to the process that asked
         return {"error": describe(error)}
     return {"file": str(file), "ties": observation.ties, "training": observation.training}
+
+
+def _compute(model: Any, save: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Keep what a model of whichever framework gives; inputs that it need not take are left out where it does not."""
+    half = importlib.import_module(f"maquette.testing.{half_of(type(model))}.subject")
+    known = inspect.signature(getattr(type(model), half.Subject.method)).parameters
+    left_out = [name for name in save["optional"] if name not in known]
+    given = half.Observation.load_file(Path(save["inputs"]))
+    inputs = {name: tensor for name, tensor in given.items() if name not in left_out}
+    half.Observation.save_file(half.Observation.of(model, inputs).outputs, file)
+    return {"file": str(file), "left_out": left_out}

@@ -4,14 +4,8 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from maquette.testing.halves import half_of
 from maquette.testing.report import Report
-
-# The part of the kit that examines models of a framework, by the top-level package of the framework's base class.
-HALVES = {
-    "torch": "maquette.testing.torch",
-    "keras": "maquette.testing.tf",
-    "flax": "maquette.testing.flax",
-}
 
 
 def check_model(
@@ -21,6 +15,7 @@ def check_model(
     inputs: Mapping[str, Any] | None = None,
     labels: Any = None,
     heads_to_prune: Mapping[int, Iterable[int]] | None = None,
+    counterparts: Iterable[type | str] = (),
     tolerance: float = 1e-4,
     skip: Mapping[str, str] | None = None,
     only: Iterable[str] | None = None,
@@ -39,6 +34,7 @@ def check_model(
             made to fit the logits. Flax models take none.
         heads_to_prune: `{layer: [heads]}` for torch models with `_prune_heads`; unless given, the first head of the
             first layer and the last of the last, counted by the configuration.
+        counterparts: the same model in other frameworks, as classes or `"module:Class"`; those on its card are known.
         tolerance: the largest difference, in parts of the largest value, where a computation is merely regrouped
             (batches, compilation, pruning). Where nothing is regrouped, nothing may differ.
         skip: `{check: reason}` for checks to leave out; the report carries the reason.
@@ -49,26 +45,16 @@ def check_model(
         UnknownNameError: `skip` or `only` name no check.
         TypeError: not a model of a framework that can be examined, or not its configuration.
     """
-    half = importlib.import_module(_half_of(model_class))
+    half = importlib.import_module(f"maquette.testing.{half_of(model_class)}")
     report: Report = half.examine(
         model_class,
         config,
         inputs=inputs,
         labels=labels,
         heads_to_prune=heads_to_prune,
+        counterparts=tuple(counterparts),
         tolerance=tolerance,
         skip=skip,
         only=only,
     )
     return report
-
-
-def _half_of(model_class: type) -> str:
-    packages = [base.__module__.partition(".")[0] for base in getattr(model_class, "__mro__", ())]
-    found = next((HALVES[package] for package in packages if package in HALVES), None)
-    if found is None:
-        raise TypeError(
-            f"check_model examines model classes made with {', '.join(HALVES)}; {model_class!r} is none. Pass the "
-            "class, not an instance or a function."
-        )
-    return found

@@ -123,7 +123,8 @@ class FreshProcess:
             RuntimeError: the process ended, or took longer than `LIMIT`.
         """
         assert self.process.stdin and self.process.stdout
-        file.write_text(json.dumps(job), encoding="utf-8")
+        whole = {"path": [path or os.getcwd() for path in sys.path], "hide": [], "keywords": {}, **job}
+        file.write_text(json.dumps(whole), encoding="utf-8")
         watch = threading.Timer(LIMIT, self.process.kill)
         watch.start()
         try:
@@ -141,21 +142,33 @@ class FreshProcess:
         return found
 
 
-_shared: contextvars.ContextVar[FreshProcess | None] = contextvars.ContextVar("one fresh process for all", default=None)
+Shared = tuple[contextlib.ExitStack, dict[str, FreshProcess]]
+_shared: contextvars.ContextVar[Shared | None] = contextvars.ContextVar("fresh processes for all", default=None)
 
 
 @contextlib.contextmanager
 def one_fresh_process() -> Iterator[None]:
     """Let all models that are examined inside share the fresh process of `fresh_process`; a framework is imported once.
 
-    Code that travels still gets a process of its own.
+    The check `frameworks` has one for each framework. Code that travels still gets a process of its own.
     """
-    with FreshProcess() as process:
-        token = _shared.set(process)
+    with contextlib.ExitStack() as stack:
+        token = _shared.set((stack, {}))
         try:
             yield
         finally:
             _shared.reset(token)
+
+
+def fresh_process(purpose: str) -> contextlib.AbstractContextManager[FreshProcess]:
+    """Give a process for a purpose: the shared one, where there are any, or one of its own."""
+    shared = _shared.get()
+    if shared is None:
+        return FreshProcess()
+    stack, processes = shared
+    if purpose not in processes:
+        processes[purpose] = stack.enter_context(FreshProcess())
+    return contextlib.nullcontext(processes[purpose])
 
 
 def look_afresh(subject: Subject, how: str) -> dict[str, dict[str, Any]]:
@@ -163,8 +176,7 @@ def look_afresh(subject: Subject, how: str) -> dict[str, dict[str, Any]]:
     if how not in subject.afresh:
         _ = subject.reloaded
         job, file = _describe_job(subject, how), subject.folder / f"{how.replace(' ', '-')}.json"
-        shared = _shared.get() if how == "by name" else None
-        with contextlib.nullcontext(shared) if shared else FreshProcess() as process:
+        with fresh_process(how) if how == "by name" else FreshProcess() as process:
             subject.afresh[how] = process.do(job, file)
     return subject.afresh[how]
 
@@ -174,9 +186,6 @@ def _describe_job(subject: Subject, how: str) -> dict[str, Any]:
     job: dict[str, Any] = {
         "half": type(subject).__module__,
         "threads": subject.threads(),
-        "path": [path or os.getcwd() for path in sys.path],
-        "hide": [],
-        "keywords": {},
     }
     if how == "by name":
         job |= {"module": cls.__module__, "class": cls.__qualname__}

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,13 +123,16 @@ class Subject:
         observation: how the framework's models are looked at.
         foreign: frameworks that loading such a model must not import.
         fit: how to fix a model that cannot be loaded.
+        method: the method that computes, as the framework calls it.
     """
 
     observation: ClassVar[type[Observation]]
     foreign: ClassVar[frozenset[str]] = frozenset()
     fit: ClassVar[str]
+    method: ClassVar[str]
     inputs: Any
     outputs: Any
+    labels: Any
     parameters: Any
 
     def __init__(
@@ -141,10 +144,12 @@ class Subject:
         inputs: Mapping[str, Any] | None,
         labels: Any,
         heads_to_prune: Mapping[int, Iterable[int]] | None,
+        counterparts: Sequence[type | str],
         tolerance: float,
     ) -> None:
         self.model_class, self.config, self.folder, self.tolerance = model_class, config, folder, tolerance
         self.given_inputs, self.given_labels, self.heads_to_prune = inputs, labels, heads_to_prune
+        self.counterparts = counterparts
         self.saves: dict[str, Save] = {}
         self.afresh: dict[str, dict[str, Any]] = {}  # what a fresh process found in them, by how it loaded them
 
@@ -157,6 +162,14 @@ class Subject:
 
     def build(self, seed: int = SEED) -> Any:
         """Construct the model with the random numbers of a seed, in evaluation mode."""
+        raise NotImplementedError
+
+    def vary(self, seed: int) -> Any:
+        """Construct a model whose weights are none of the zeros and ones that initialisation likes."""
+        raise NotImplementedError
+
+    def call(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        """Give what the model returns in evaluation mode, operation by operation."""
         raise NotImplementedError
 
     @staticmethod

@@ -7,11 +7,12 @@ import numpy as np
 
 from maquette.errors import did_you_mean
 from maquette.testing.arrays.subject import Arrays, ArraySubject, arrays_in, finite, inexact, snapshot
-from maquette.testing.comparison import compare, in_words
+from maquette.testing.comparison import compare, example_of, in_words
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 from maquette.testing.subject import UNFIT
 
 REPEATS = 3
+EMPTY = np.empty(0)
 CAST = "bring arrays that meet into one type, that of those at hand: x.dtype"
 
 
@@ -74,7 +75,7 @@ def check_batch(subject: ArraySubject) -> Iterator[Fault]:
         except Exception as error:
             yield Fault(f"a batch of one fails, {describe(error)}", "avoid squeeze without an axis")
             return
-        expected = {name: subject.outputs[name][part] for name in rows}
+        expected = {name: example_of(subject.outputs[name], index, alone.get(name, EMPTY)) for name in rows}
         if wrong := compare(expected, {name: alone[name] for name in rows & alone.keys()}, subject.tolerance):
             yield Fault(
                 f"example {index} alone gives another output than in a batch of {size}: {in_words(wrong)}",

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from maquette.batch.tensors import to_numpy
+from maquette.checkpoint.axes import torch_name
 from maquette.testing import subject
 from maquette.testing.comparison import flatten
 from maquette.testing.labels import label_names, make_labels
@@ -96,13 +97,11 @@ class ArraySubject(subject.Subject):
     """What the checks of both halves ask of a model.
 
     Class attributes:
-        method: the method that computes, as the framework calls it.
         training: the argument that turns training on.
     """
 
     observation: ClassVar[type[ArrayObservation]]
     fit = "make the same variables, under the same names, from the configuration that is saved"
-    method: ClassVar[str]
     training: ClassVar[str]
     seeded = staticmethod(seeded)
 
@@ -114,10 +113,6 @@ class ArraySubject(subject.Subject):
 
     def from_config(self, config: Any, seed: int, *, dtype: str | None = None) -> Any:
         """Construct a model through `from_config`."""
-        raise NotImplementedError
-
-    def call(self, model: Any, inputs: Mapping[str, Any]) -> Any:
-        """Give what the model returns in evaluation mode, operation by operation."""
         raise NotImplementedError
 
     def run(self, model: Any, inputs: Mapping[str, Any]) -> Arrays:
@@ -146,6 +141,14 @@ class ArraySubject(subject.Subject):
         """Construct the model through `from_config`, with the random numbers that `build` has."""
         with seeded(SEED):
             return self.from_config(copy.deepcopy(self.config), SEED, dtype=dtype)
+
+    def vary(self, seed: int) -> Any:
+        rng, arrays, model = np.random.default_rng(seed), {}, self.build(seed)
+        for path, variable in model._variables().items():
+            old = np.asarray(variable)
+            if inexact(old) and not torch_name(path).endswith((".running_mean", ".running_var")):
+                arrays[path] = old + rng.standard_normal(old.shape) * (0.1 * old.astype(np.float64).std() + 0.01)
+        return model._with_arrays(arrays)
 
     @cached_property
     def inputs(self) -> Arrays:

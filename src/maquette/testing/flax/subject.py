@@ -48,7 +48,8 @@ class Subject(ArraySubject):
 
     def paths(self, model: Any) -> list[tuple[Path, Any]]:
         """List paths without the collections' names, so that two collections can have one path."""
-        return [(path[1:], leaf) for path, leaf in flatten(model.variables).items() if path[0] not in PASSING]
+        trees = [tree for collection, tree in model.variables.items() if collection not in PASSING]
+        return [item for tree in trees for item in flatten(tree, model._places()).items()]
 
     def strays(self, model: Any) -> Iterator[Fault]:
         """Find submodules that are called like members of a list and are none."""

@@ -1,55 +1,64 @@
 """Checks of what training with Flax needs: gradients everywhere, and batch statistics."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from maquette.checkpoint.axes import Path, torch_name
 from maquette.checkpoint.axes import flatten as flatten_tree
-from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import finite, reached, running
+from maquette.testing.choices import judge_reach
 from maquette.testing.comparison import compare, flatten
 from maquette.testing.flax.subject import Subject, training_options
-from maquette.testing.report import Fault, NotApplicableError, describe
+from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 
 
-def check_gradients(subject: Subject) -> Iterator[Fault]:
+def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
     """Every parameter receives a gradient, in evaluation mode or in training, and a finite one."""
     if not subject.model.variables.get("params"):
         raise NotApplicableError(f"{subject.name} has no parameters")
-    found = _differentiate(subject, {})
-    if any(not reached(gradient) for gradient in found.values()):
-        try:
-            later = _differentiate(subject, training_options(subject))
-        except Exception as error:
-            yield Fault(
-                f"{subject.method} fails in training, {describe(error)}",
-                "hand `train` down, and draw random numbers under the name dropout",
-            )
-            return
-        found = {name: later[name] if reached(later[name]) else old for name, old in found.items()}
+    names = [torch_name(path) for path in _params(subject.model)]
+    try:
+        found = _differentiate(subject, subject.model, names)
+    except Exception as error:
+        mend = "hand `train` down, and draw random numbers under the name dropout"
+        yield Fault(f"{subject.method} fails in training, {describe(error)}", mend)
+        return
+    yield from judge_reach(
+        names,
+        found,
+        lambda seed: _differentiate(subject, subject.vary(seed), names).keys(),
+        what="the parameter",
+        mend=f"{subject.method} does not use it, or stops the gradient on the way; remove it",
+    )
     for name, gradient in found.items():
-        if not reached(gradient):
-            yield Fault(
-                f"the parameter `{name}` receives no gradient",
-                f"{subject.method} does not use it, or stops the gradient on the way; remove it",
-            )
-        elif not finite(gradient):
+        if not finite(gradient):
             yield Fault(f"the gradient of `{name}` is not finite", "avoid 0/0, log(0) and sqrt(0)")
 
 
-def _differentiate(subject: Subject, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the gradients of a weighted sum of all outputs."""
-    module, variables = subject.model.unbind()
+def _params(model: Any) -> dict[Path, Any]:
+    return flatten_tree(model.variables["params"], model._places())
 
-    def compute(params: Any) -> Any:
+
+def _differentiate(subject: Subject, model: Any, names: Collection[str]) -> dict[str, Any]:
+    """Name the gradients of a weighted sum of all outputs that are there, in evaluation mode or else in training."""
+    module, variables = model.unbind()
+
+    def compute(params: Any, options: Mapping[str, Any]) -> Any:
         output = module.apply({**variables, "params": params}, **subject.inputs, **options)
         return total(output[0] if "mutable" in options else output)
 
-    gradients = jax.jit(jax.grad(compute))(variables["params"])
-    return {torch_name(path): np.array(leaf) for path, leaf in flatten_tree(gradients).items()}
+    found: dict[str, Any] = {}
+    for options in ({}, training_options(subject)):
+        if found.keys() != set(names):
+            gradients = jax.jit(jax.grad(functools.partial(compute, options=options)))(variables["params"])
+            leaves = flatten_tree(gradients, model._places()).items()
+            found = {torch_name(path): np.array(leaf) for path, leaf in leaves if reached(leaf)} | found
+    return found
 
 
 def total(output: Any) -> Any:

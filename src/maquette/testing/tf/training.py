@@ -10,6 +10,7 @@ from keras import ops
 
 from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import arrays_in, finite, reached, running, snapshot
+from maquette.testing.choices import judge_reach
 from maquette.testing.comparison import compare, flatten, in_words
 from maquette.testing.labels import label_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
@@ -43,27 +44,39 @@ def check_loss(subject: Subject) -> Iterator[Fault]:
 # Gradients -------------------------------------------------------------------------------------------------------
 
 
-def check_gradients(subject: Subject) -> Iterator[Fault]:
+def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
     """Every trainable variable receives a gradient, in evaluation mode or in training, and a finite one."""
     model = subject.build()
-    names = {id(variable): torch_name(path) for path, variable in subject.paths(model)}
-    variables = model.trainable_variables
-    if not variables:
+    names = [_name_of(subject, model, variable) for variable in model.trainable_variables]
+    if not names:
         raise NotApplicableError(f"{subject.name} has no trainable variables")
-    given = {**subject.inputs, **subject.labels}
-    found = on_backend().differentiate(model, given, training=False, total=total)
-    if any(not reached(gradient) for gradient in found):
-        later = on_backend().differentiate(model, given, training=True, total=total)
-        found = [new if reached(new) else old for old, new in zip(found, later, strict=True)]
-    for variable, gradient in zip(variables, found, strict=True):
-        name = names.get(id(variable), variable.path)
-        if not reached(gradient):
-            yield Fault(
-                f"the variable `{name}` receives no gradient",
-                "call does not use it, or stops the gradient on the way; remove it, or make it with trainable=False",
-            )
-        elif not finite(gradient):
+    found = _differentiate(subject, model)
+    yield from judge_reach(
+        names,
+        found,
+        lambda seed: _differentiate(subject, subject.vary(seed)).keys(),
+        what="the variable",
+        mend="call does not use it, or stops the gradient on the way; remove it, or make it with trainable=False",
+    )
+    for name, gradient in found.items():
+        if not finite(gradient):
             yield Fault(f"the gradient of `{name}` is not finite", "avoid 0/0, log(0) and sqrt(0)")
+
+
+def _name_of(subject: Subject, model: Any, variable: Any) -> str:
+    return next((torch_name(path) for path, one in subject.paths(model) if one is variable), variable.path)
+
+
+def _differentiate(subject: Subject, model: Any) -> dict[str, Any]:
+    """Name the gradients that are there, in evaluation mode or, where that leaves some out, in training."""
+    found: dict[str, Any] = {}
+    names = [_name_of(subject, model, variable) for variable in model.trainable_variables]
+    for training in (False, True):
+        if found.keys() != set(names):
+            given = {**subject.inputs, **subject.labels}
+            gradients = on_backend().differentiate(model, given, training=training, total=total)
+            found = {name: one for name, one in zip(names, gradients, strict=True) if reached(one)} | found
+    return found
 
 
 def total(output: Any) -> Any:

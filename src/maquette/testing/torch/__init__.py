@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from maquette.modeling.torch import PreTrainedModel
+from maquette.testing.carrying import check_state
+from maquette.testing.frameworks import check_frameworks
 from maquette.testing.processes import check_fresh_process, check_travel
 from maquette.testing.report import Check, Report
 from maquette.testing.subject import examine_with
@@ -42,6 +44,7 @@ CHECKS = (
     Check("determinism", check_determinism, needs=("forward",)),
     Check("batch", check_batch, needs=RUNS),
     Check("padding", check_padding, needs=RUNS),
+    Check("state", check_state, needs=RUNS),
     Check("reload", check_reload, needs=RUNS),
     Check("ties", check_ties, needs=("forward",)),
     Check("buffers", check_buffers, needs=("forward",)),
@@ -55,6 +58,7 @@ CHECKS = (
     Check("checkpointing", check_checkpointing, needs=("forward", "loss")),
     Check("compile", check_compile, needs=RUNS),
     Check("export", check_export, needs=RUNS),
+    Check("frameworks", check_frameworks, needs=(*RUNS, "reload")),
     Check("fresh_process", check_fresh_process, needs=(*RUNS, "reload")),
     Check("travel", check_travel, needs=(*RUNS, "reload")),
 )

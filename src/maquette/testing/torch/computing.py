@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
 from maquette.errors import did_you_mean
-from maquette.testing.comparison import close, compare, in_words, same
+from maquette.testing.comparison import close, compare, example_of, in_words, same
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 from maquette.testing.subject import SEED, UNFIT, Save
 from maquette.testing.torch.subject import (
@@ -142,7 +142,7 @@ def check_batch(subject: Subject) -> Iterator[Fault]:
         except Exception as error:
             yield Fault(f"a batch of one fails, {describe(error)}", "avoid squeeze() without a dimension")
             return
-        expected = {name: outputs[name][index : index + 1] for name in rows}
+        expected = {name: example_of(outputs[name], index, alone.get(name, outputs[name])) for name in rows}
         if wrong := compare(expected, {name: alone[name] for name in rows & alone.keys()}, subject.tolerance):
             where = first_parting(calls, single, _row_agrees(index, size, subject.tolerance))
             yield Fault(
@@ -164,9 +164,8 @@ def _batch_size(inputs: Tensors) -> int:
 
 def _row_agrees(index: int, size: int, tolerance: float) -> Callable[[torch.Tensor, torch.Tensor], bool]:
     def agrees(batch: torch.Tensor, alone: torch.Tensor) -> bool:
-        if not batch.ndim or batch.shape[0] != size or alone.shape != (1, *batch.shape[1:]):
-            return True  # not an example a row: nothing to compare
-        return close(batch[index : index + 1], alone, tolerance)
+        row = example_of(batch, index, alone) if batch.ndim and batch.shape[0] == size else alone
+        return row.shape != alone.shape or close(row, alone, tolerance)  # where no example is a row, nothing to compare
 
     return agrees
 
@@ -248,8 +247,9 @@ def check_compile(subject: Subject) -> Iterator[Fault]:
     """
     torch._dynamo.reset()
     try:
-        compiled: Any = torch.compile(subject.build(), backend="eager")
-        found = run(compiled, subject.inputs)
+        with _quiet():
+            compiled: Any = torch.compile(subject.build(), backend="eager")
+            found = run(compiled, subject.inputs)
     except Exception as error:
         yield Fault(f"torch.compile fails, {describe(error)}", CAPTURE)
         return
@@ -277,10 +277,10 @@ def check_export(subject: Subject) -> Iterator[Fault]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what torch says of its own code, and the pages that it prints and logs before it raises."""
-    level = logging.root.manager.disable
+    level, said = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from maquette.testing import comparison, subject
+from maquette.testing.labels import label_names, make_labels
 from maquette.testing.subject import SEED
 
 Tensors = dict[str, torch.Tensor]
@@ -141,6 +142,7 @@ class Subject(subject.Subject):
 
     observation = Observation
     fit = "make the constructor build, from the configuration that is saved, the same parameters under the same names"
+    method = "forward"
     seeded = staticmethod(seeded)
     threads = staticmethod(torch.get_num_threads)
 
@@ -151,6 +153,18 @@ class Subject(subject.Subject):
             with seeded(seed), torch.no_grad():
                 model(**snapshot(self._inputs_for(model)))
         return model
+
+    def vary(self, seed: int) -> Any:
+        model = self.build(seed)
+        with seeded(seed), torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.is_floating_point():
+                    parameter += torch.randn_like(parameter) * (0.1 * parameter.std(correction=0) + 0.01)
+        return model
+
+    def call(self, model: Any, inputs: Mapping[str, Any]) -> Any:
+        with torch.no_grad():
+            return model(**{name: t.clone() if isinstance(t, torch.Tensor) else t for name, t in inputs.items()})
 
     def _inputs_for(self, model: Any) -> Tensors:
         inputs = model.dummy_inputs if self.given_inputs is None else self.given_inputs
@@ -169,6 +183,16 @@ class Subject(subject.Subject):
     def outputs(self) -> Tensors:
         """What the model gives for the inputs."""
         return run(self.model, self.inputs)
+
+    @cached_property
+    def labels(self) -> Tensors:
+        """The labels of the caller, or random ones that fit the logits; none where `forward` takes none."""
+        given, names = self.given_labels, label_names(self.parameters, self.given_labels)
+        if names and given is not None:
+            return snapshot(given if isinstance(given, Mapping) else {"labels": given})
+        outputs = {name: tensor.float().numpy() for name, tensor in self.outputs.items()}
+        made = make_labels(names, outputs, self.config, model_name=self.name)
+        return {name: torch.from_numpy(array) for name, array in made.items()}
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:

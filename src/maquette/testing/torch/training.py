@@ -1,26 +1,17 @@
 """Checks of what training needs: a loss, gradients everywhere, and the same ones when activations are recomputed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
+from maquette.testing.choices import judge_reach
 from maquette.testing.comparison import compare
-from maquette.testing.labels import label_names, make_labels
-from maquette.testing.report import Fault, NotApplicableError
+from maquette.testing.labels import label_names
+from maquette.testing.report import Fault, NotApplicableError, Unchecked
 from maquette.testing.torch.subject import Subject, Tensors, flatten, seeded, snapshot
 
 RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
-
-
-def labels_for(subject: Subject) -> Tensors:
-    """Give the labels of the caller, or random ones that fit the logits; none where `forward` takes none."""
-    given, names = subject.given_labels, label_names(subject.parameters, subject.given_labels)
-    if names and given is not None:
-        return snapshot(given if isinstance(given, Mapping) else {"labels": given})
-    outputs = {name: tensor.float().numpy() for name, tensor in subject.outputs.items()}
-    made = make_labels(names, outputs, subject.config, model_name=subject.name)
-    return {name: torch.from_numpy(array) for name, array in made.items()}
 
 
 # The loss --------------------------------------------------------------------------------------------------------
@@ -31,7 +22,7 @@ def check_loss(subject: Subject) -> Iterator[Fault]:
     names = label_names(subject.parameters, subject.given_labels)
     if not names:
         raise NotApplicableError(f"forward of {subject.name} takes no labels")
-    labels = labels_for(subject)
+    labels = snapshot(subject.labels)
     if not labels:
         yield Fault(f"forward takes {' and '.join(names)}, but returns no logits by key", f"{RETURN}, or pass labels=…")
         return
@@ -69,7 +60,7 @@ def _check_loss_tensor(model: Any, loss: Any) -> Iterator[Fault]:
 
 def backpropagate(subject: Subject, model: Any) -> None:
     """Run the loss backwards, or random weights of every output where there is no loss."""
-    output = model(**snapshot(subject.inputs), **labels_for(subject))
+    output = model(**snapshot(subject.inputs), **snapshot(subject.labels))
     if isinstance(output, Mapping) and isinstance(loss := output.get("loss"), torch.Tensor):
         torch.autograd.backward(loss.sum())
         return
@@ -87,23 +78,29 @@ def gradients(subject: Subject, model: Any, *, training: bool) -> Tensors:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def check_gradients(subject: Subject) -> Iterator[Fault]:
+def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
     """Every trainable parameter receives a gradient, in training or evaluation mode, and a finite one."""
     model = subject.build()
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trainable:
         raise NotApplicableError(f"{subject.name} has no trainable parameters")
-    reached = gradients(subject, model, training=False)
-    if set(trainable) - reached.keys():
-        reached = gradients(subject, model, training=True) | reached
-    for name in trainable:
-        if name not in reached:
-            yield Fault(
-                f"parameter `{name}` receives no gradient",
-                "it is not used in forward, or detached on the way; remove it, or set requires_grad_(False)",
-            )
-        elif not reached[name].isfinite().all():
+    reached = _reach(subject, model, trainable)
+    yield from judge_reach(
+        trainable,
+        reached,
+        lambda seed: _reach(subject, subject.vary(seed), trainable).keys(),
+        what="parameter",
+        mend="it is not used in forward, or detached on the way; remove it, or set requires_grad_(False)",
+    )
+    for name, gradient in reached.items():
+        if not gradient.isfinite().all():
             yield Fault(f"the gradient of `{name}` is not finite", "avoid 0/0, log(0) and sqrt(0) in forward")
+
+
+def _reach(subject: Subject, model: Any, names: Collection[str]) -> Tensors:
+    """Name the gradients of evaluation mode, and of training mode too where those leave some out."""
+    reached = gradients(subject, model, training=False)
+    return reached if set(names) <= reached.keys() else gradients(subject, model, training=True) | reached
 
 
 def check_checkpointing(subject: Subject) -> Iterator[Fault]:
@@ -114,35 +111,54 @@ def check_checkpointing(subject: Subject) -> Iterator[Fault]:
         if subject.model_class.supports_gradient_checkpointing:
             yield Fault(
                 "supports_gradient_checkpointing is True, but no module has an attribute `gradient_checkpointing`",
-                "set it to False in the module that runs the layers, and run them through "
-                "self._gradient_checkpointing_func where it is True",
+                f"set it to False in the module that runs the layers; {RECOMPUTE}",
             )
             return
         raise NotApplicableError("no module has an attribute `gradient_checkpointing`")
     plain = gradients(subject, model, training=True)
+    kept = _count_kept(subject, model)
     model.gradient_checkpointing_enable()
-    counts = {name: _count_calls(module) for name, module in modules.items()}
     found = gradients(subject, model, training=True)
-    for name, count in counts.items():
-        if not count:
+    idle = {name for name in modules if not _saves_memory(subject, model, modules, name, kept)}
+    for name in sorted(idle):
+        if all(other in idle for other in modules if _is_inside(other, name)):  # others may follow a switch above them
             yield Fault(
-                f"`{name or subject.name}` has an attribute `gradient_checkpointing`, but recomputes nothing",
-                "while training and where it is True, run the layers through self._gradient_checkpointing_func",
+                f"`{name or subject.name}` has an attribute `gradient_checkpointing`, but recomputes nothing: with it, "
+                "a run keeps as much for the backward pass",
+                RECOMPUTE,
             )
     for name, difference in compare(plain, found, subject.tolerance).items():
         yield Fault(
             f"the gradient of `{name}` is {difference} with gradient checkpointing",
-            "hand the layer itself and all its inputs to self._gradient_checkpointing_func, and use its result",
+            "recompute the layer itself from all its inputs, and use its result",
         )
 
 
-def _count_calls(module: Any) -> list[None]:
-    calls: list[None] = []
-    checkpoint = module._gradient_checkpointing_func
+def _saves_memory(subject: Subject, model: Any, modules: Mapping[str, Any], name: str, kept: int) -> bool:
+    """Tell whether a run keeps less where one module alone has its switch on."""
+    for other, module in modules.items():
+        module.gradient_checkpointing = other == name
+    return _count_kept(subject, model) < kept
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        calls.append(None)
-        return checkpoint(*args, **kwargs)
 
-    module._gradient_checkpointing_func = counting
-    return calls
+def _is_inside(name: str, outer: str) -> bool:
+    return name != outer and (not outer or name.startswith(f"{outer}."))
+
+
+def _count_kept(subject: Subject, model: Any) -> int:
+    """Count the numbers that a run in training keeps for the backward pass; what is recomputed is not among them."""
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with seeded(4), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.train()(**snapshot(subject.inputs), **snapshot(subject.labels))
+    return sum(kept)
+
+
+RECOMPUTE = (
+    "while training and where it is True, run the layers through self._gradient_checkpointing_func(layer, *inputs), or "
+    "through torch.utils.checkpoint"
+)
