@@ -12,8 +12,9 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there; tests that want a Hub start one on loopback
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # what several test files share
-
 from skips import report
+
+pytest.register_assert_rewrite("array_tests", "base_tests", "kit_tests", "frameworks")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,6 @@
 """What every Flax model can do: being bound and unbound, training, loading with differences, types, vocabularies."""
 
 import copy
-import json
-import logging
 import sys
 from pathlib import Path
 
@@ -11,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from base_tests import *  # noqa: F403
+from base_tests import INPUTS, LABELS, RNG, tiny
 from flax import linen as nn
 from flax.training.train_state import TrainState
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from maquette import (
-    CheckpointError,
-    ConfigurationError,
-    DistilBertConfig,
     FlaxAutoModelForSequenceClassification,
     FlaxDistilBertForMaskedLM,
     FlaxDistilBertForSequenceClassification,
@@ -29,28 +25,6 @@ from maquette import (
     SaveError,
 )
 from maquette.checkpoint.axes import flatten, unflatten
-
-TINY = {"vocab_size": 40, "dim": 16, "n_heads": 4, "n_layers": 2, "hidden_dim": 24, "max_position_embeddings": 16}
-RNG = np.random.default_rng(0)
-INPUTS = {"input_ids": RNG.integers(1, 40, (32, 7)), "attention_mask": np.ones((32, 7), int)}
-LABELS = INPUTS["input_ids"][:, 0] % 3
-
-
-def tiny(**changes) -> DistilBertConfig:
-    return DistilBertConfig(**{**TINY, "num_labels": 3, **changes})
-
-
-def test_fields_given_with_a_configuration_change_a_copy_of_it(tmp_path: Path) -> None:
-    config = tiny()
-    FlaxDistilBertModel.from_config(config).save_pretrained(tmp_path)
-    for model in (
-        FlaxDistilBertModel.from_pretrained(tmp_path, config=config, dropout=0.3, n_layers=1),
-        FlaxDistilBertModel.from_config(config, dropout=0.3, n_layers=1),
-    ):
-        assert (model.config.dropout, model.config.n_layers) == (0.3, 1)
-        assert (config.dropout, config.n_layers) == (0.1, 2)
-    with pytest.raises(ConfigurationError, match="dim"):
-        FlaxDistilBertModel.from_config(config, dim=15)
 
 
 def test_a_model_is_a_linen_module_bound_to_its_variables(tmp_path: Path) -> None:
@@ -104,83 +78,21 @@ def test_dropout_needs_its_random_numbers() -> None:
     assert np.abs(runs[0] - runs[2]).max() > 1e-3
 
 
-def test_a_head_is_new_and_more_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    base = FlaxDistilBertModel.from_config(tiny())
-    base.save_pretrained(tmp_path)
-    head = FlaxDistilBertForSequenceClassification
-    with caplog.at_level(logging.WARNING):
-        model, info = head.from_pretrained(tmp_path, output_loading_info=True)
-    new = {f"{layer}.{leaf}" for layer in ("pre_classifier", "classifier") for leaf in ("weight", "bias")}
-    assert set(info["missing_keys"]) == new
-    assert "classifier.weight  (3, 16)" in caplog.text
-    weights, old = model.state_arrays(), base.state_arrays()
-    for name, array in old.items():
-        np.testing.assert_array_equal(weights[f"distilbert.{name}"], array)
-    kernels = [m.state_arrays()["classifier.weight"] for m in (model, head.from_pretrained(tmp_path, seed=5))]
+def test_fresh_weights_of_a_head_follow_the_seed(tmp_path: Path) -> None:
+    FlaxDistilBertModel.from_config(tiny()).save_pretrained(tmp_path)
+    loaded = [FlaxDistilBertForSequenceClassification.from_pretrained(tmp_path, seed=seed) for seed in (0, 5)]
+    kernels = [model.state_arrays()["classifier.weight"] for model in loaded]
     assert 0 < np.std(kernels[0]) < 0.1 and not np.array_equal(*kernels)
-    with pytest.raises(
-        CheckpointError, match=r"embeddings\.word_embeddings\.weight: \(40, 16\) in the file, \(41, 16\)"
-    ):
-        FlaxDistilBertModel.from_pretrained(tmp_path, vocab_size=41)
-    with pytest.raises(CheckpointError, match=r"transformer\.layer\.2\.attention\.q_lin\.weight: not in the file"):
-        FlaxDistilBertModel.from_pretrained(tmp_path, n_layers=3)
 
 
-def test_bfloat16_is_kept_through_saves(tmp_path: Path) -> None:
-    model = FlaxDistilBertModel.from_config(tiny())
-    model.save_pretrained(tmp_path / "full")
-    half = FlaxDistilBertModel.from_pretrained(tmp_path / "full", dtype="bfloat16")
-    states = half(**INPUTS).last_hidden_state
-    assert half.dtype == states.dtype == jnp.bfloat16
-    assert 0 < np.abs(np.asarray(states, "float32") - model(**INPUTS)[0]).max() < 0.1
-    half.save_pretrained(tmp_path / "half")
-    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
-    with safe_open(tmp_path / "half" / "model.safetensors", framework="np") as file:
-        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
-    FlaxDistilBertModel.from_pretrained(tmp_path / "half").save_pretrained(tmp_path / "again")
-    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("half", "again"))
-    assert one == other
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("size", [44, 36])
-def test_resized_vocabularies_keep_their_rows(tied: bool, size: int, tmp_path: Path) -> None:
-    model = FlaxDistilBertForMaskedLM.from_config(tiny(tie_word_embeddings=tied))
-    inputs = {name: value % 36 for name, value in INPUTS.items()}
-    before = model(**inputs).logits
-    resized = model.resize_token_embeddings(size)
-    after, rows = resized(**inputs).logits, min(40, size)
-    assert after.shape == (32, 7, size) and (model.config.vocab_size, resized.config.vocab_size) == (40, size)
-    np.testing.assert_allclose(after[..., :rows], before[..., :rows], atol=1e-6)
-    np.testing.assert_array_equal(model(**inputs).logits, before)
-    resized.save_pretrained(tmp_path)
-    assert ("vocab_projector.weight" in load_file(tmp_path / "model.safetensors")) is not tied
-    np.testing.assert_array_equal(FlaxDistilBertForMaskedLM.from_pretrained(tmp_path)(**inputs).logits, after)
-
-
-def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"made from a configuration, not from a str. .*from_pretrained"):
-        FlaxDistilBertModel("distilbert-base-uncased")
+def test_a_module_without_variables_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no variables: bind it to some, module\.bind\(variables\)"):
         FlaxDistilBertModel(tiny()).save_pretrained(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists() or not list((tmp_path / "nothing").iterdir())
-    model = FlaxDistilBertModel.from_config(tiny())
-    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
-        model(attention_mask=np.ones((1, 3)))
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="lies where its framework puts it"):
-        FlaxDistilBertModel.from_pretrained(tmp_path, device_map="cuda")
-    with pytest.raises(TypeError, match=r"no option 'strickt'\. Did you mean 'strict'"):
-        FlaxDistilBertModel.from_pretrained(tmp_path, strickt=True)
 
 
-def test_masks_with_holes_and_rows_of_padding(from_torch: Path) -> None:
-    model = FlaxDistilBertModel.from_pretrained(from_torch / "DistilBertModel")
-    mask = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
-    ids = np.arange(15).reshape(3, 5)
-    one, other = (np.asarray(model(np.where(mask, ids, filler), mask)[0]) for filler in (0, 7))
-    np.testing.assert_array_equal(one, other)
-    assert not one[mask == 0].any() and one[mask == 1].any()
+def test_a_model_tells_its_type() -> None:
+    assert FlaxDistilBertModel.from_config(tiny(), dtype="bfloat16").dtype == jnp.bfloat16
 
 
 class OddConfig(PretrainedConfig):
@@ -274,37 +186,6 @@ class FlaxWave(FlaxPreTrainedModel):
     def __call__(self, waves):
         return {"heard": self.hear(waves)}
 """
-
-
-def test_code_travels_with_a_flax_model(tmp_path: Path, run_fresh) -> None:
-    (tmp_path / "writer").mkdir()
-    (tmp_path / "writer" / "modeling_wave.py").write_text(CUSTOM, encoding="utf-8")
-    write = """
-import sys; sys.path.insert(0, "writer")
-from modeling_wave import FlaxWave, WaveConfig
-FlaxWave.register_for_auto_class("FlaxAutoModel")
-model = FlaxWave.from_config(WaveConfig())
-model.save_pretrained("wave", verify=True)
-import numpy as np
-np.save("expected.npy", np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]))
-"""
-    read = """
-import numpy as np, sys
-from maquette import FlaxAutoModel, UntrustedCodeError
-try:
-    FlaxAutoModel.from_pretrained("wave")
-except UntrustedCodeError as error:
-    assert "modeling_wave.py" in str(error) and "flax" not in sys.modules
-else:
-    raise AssertionError
-model = FlaxAutoModel.from_pretrained("wave", trust_remote_code=True)
-assert np.array_equal(np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]), np.load("expected.npy"))
-assert not {"torch", "tensorflow", "keras"} & set(sys.modules)
-print("equal")
-"""
-    run_fresh(write)
-    (tmp_path / "writer" / "modeling_wave.py").unlink()
-    assert run_fresh(read).endswith("equal\n")
 
 
 def test_no_other_framework_here() -> None:

@@ -5,9 +5,21 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import compiled  # noqa: F401 - TensorFlow and JAX read variables when they are imported
-from frameworks import from_torch  # noqa: F401
+import pytest
+from frameworks import from_torch, give_cases  # noqa: F401
+
+FRAMEWORK = "tf"
 
 
 def pytest_configure(config) -> None:
     # TensorFlow's tensors do not know numpy 2's `copy` yet, and Keras copies them when it saves.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    give_cases(metafunc, FRAMEWORK)
+
+
+@pytest.fixture
+def framework() -> str:
+    return FRAMEWORK

@@ -1,21 +1,18 @@
 """What every Keras model can do: training, loading with differences, types, vocabularies, saving as Keras saves."""
 
-import json
-import logging
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from base_tests import *  # noqa: F403
+from base_tests import INPUTS, LABELS, RNG, arrays, tiny
 from keras import layers
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from maquette import (
     BaseModelOutput,
     CheckpointError,
-    ConfigurationError,
-    DistilBertConfig,
     PretrainedConfig,
     SaveError,
     TFAutoModelForSequenceClassification,
@@ -24,32 +21,6 @@ from maquette import (
     TFDistilBertModel,
     TFPreTrainedModel,
 )
-
-TINY = {"vocab_size": 40, "dim": 16, "n_heads": 4, "n_layers": 2, "hidden_dim": 24, "max_position_embeddings": 16}
-RNG = np.random.default_rng(0)
-INPUTS = {"input_ids": RNG.integers(1, 40, (32, 7)), "attention_mask": np.ones((32, 7), int)}
-LABELS = INPUTS["input_ids"][:, 0] % 3
-
-
-def tiny(**changes) -> DistilBertConfig:
-    return DistilBertConfig(**{**TINY, "num_labels": 3, **changes})
-
-
-def test_fields_given_with_a_configuration_change_a_copy_of_it(tmp_path: Path) -> None:
-    config = tiny()
-    TFDistilBertModel(config).save_pretrained(tmp_path)
-    for model in (
-        TFDistilBertModel.from_pretrained(tmp_path, config=config, dropout=0.3, n_layers=1),
-        TFDistilBertModel.from_config(config, dropout=0.3, n_layers=1),
-    ):
-        assert (model.config.dropout, model.config.n_layers, len(model.transformer.layer)) == (0.3, 1, 1)
-        assert (config.dropout, config.n_layers) == (0.1, 2)
-    with pytest.raises(ConfigurationError, match="dim"):
-        TFDistilBertModel.from_config(config, dim=15)
-
-
-def arrays(output) -> np.ndarray:
-    return np.asarray(output.logits if hasattr(output, "logits") else output.last_hidden_state)
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["loss of compile", "loss of the model"])
@@ -129,26 +100,6 @@ def test_dropout_is_told_that_it_trains() -> None:
     assert True in seen
 
 
-def test_a_head_is_new_and_more_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    base = TFDistilBertModel(tiny())
-    base.save_pretrained(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        model, info = TFDistilBertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert set(info["missing_keys"]) == {
-        f"{layer}.{leaf}" for layer in ("pre_classifier", "classifier") for leaf in ("weight", "bias")
-    }
-    assert "classifier.weight  (3, 16)" in caplog.text
-    np.testing.assert_array_equal(arrays(model.distilbert(INPUTS)), arrays(base(INPUTS)))
-    with pytest.raises(
-        CheckpointError, match=r"embeddings\.word_embeddings\.weight: \(40, 16\) in the file, \(41, 16\)"
-    ):
-        TFDistilBertModel.from_pretrained(tmp_path, vocab_size=41)
-    with pytest.raises(CheckpointError, match=r"transformer\.layer\.2\.attention\.q_lin\.weight: not in the file"):
-        TFDistilBertModel.from_pretrained(tmp_path, n_layers=3)
-    more = TFDistilBertModel.from_pretrained(tmp_path, n_layers=3, allow_missing=["transformer.layer.2.*"])
-    assert len(more.transformer.layer) == 3
-
-
 def test_shards_and_variants(tmp_path: Path) -> None:
     model = TFDistilBertModel(tiny())
     model.save_pretrained(tmp_path, max_shard_size=4000, variant="small")
@@ -157,43 +108,34 @@ def test_shards_and_variants(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays(again(INPUTS)), arrays(model(INPUTS)))
 
 
-def test_bfloat16_is_kept_through_saves(tmp_path: Path) -> None:
-    model = TFDistilBertModel(tiny())
-    model.save_pretrained(tmp_path / "full")
-    half = TFDistilBertModel.from_pretrained(tmp_path / "full", dtype="bfloat16")
+def test_a_further_layer_may_be_missing_where_it_is_allowed(tmp_path: Path) -> None:
+    TFDistilBertModel(tiny()).save_pretrained(tmp_path)
+    more = TFDistilBertModel.from_pretrained(tmp_path, n_layers=3, allow_missing=["transformer.layer.2.*"])
+    assert len(more.transformer.layer) == 3
+
+
+def test_a_type_for_loading_leaves_that_of_keras_alone(tmp_path: Path) -> None:
+    TFDistilBertModel(tiny()).save_pretrained(tmp_path)
+    TFDistilBertModel.from_pretrained(tmp_path, dtype="bfloat16")
     assert keras.config.dtype_policy().name == "float32"
-    assert keras.backend.standardize_dtype(half(INPUTS).last_hidden_state.dtype) == "bfloat16"
-    apart = np.abs(np.asarray(half(INPUTS).last_hidden_state, "float32") - arrays(model(INPUTS))).max()
-    assert 0 < apart < 0.1
-    half.save_pretrained(tmp_path / "half")
-    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"
-    with safe_open(tmp_path / "half" / "model.safetensors", framework="np") as file:
-        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
-    again = TFDistilBertModel.from_pretrained(tmp_path / "half")
-    again.save_pretrained(tmp_path / "again")
-    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("half", "again"))
-    assert one == other
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("size", [44, 36])
-def test_resized_vocabularies_keep_their_rows(tied: bool, size: int, tmp_path: Path) -> None:
-    model = TFDistilBertForMaskedLM(tiny(tie_word_embeddings=tied))
-    inputs = {name: value % 36 for name, value in INPUTS.items()}
-    before = arrays(model(inputs))
-    assert model.resize_token_embeddings(size) is model
-    after, rows = arrays(model(inputs)), min(40, size)
-    assert after.shape == (32, 7, size) and model.config.vocab_size == model.distilbert.config.vocab_size == size
-    np.testing.assert_allclose(after[..., :rows], before[..., :rows], atol=1e-6)
+def test_a_resized_model_trains() -> None:
+    model = TFDistilBertForMaskedLM(tiny())
+    model.resize_token_embeddings(44)
     model.compile("sgd")
-    model.fit(inputs, inputs["input_ids"], verbose=0)
-    model.save_pretrained(tmp_path)
-    assert ("vocab_projector.weight" in load_file(tmp_path / "model.safetensors")) is not tied
-    np.testing.assert_array_equal(
-        arrays(TFDistilBertForMaskedLM.from_pretrained(tmp_path)(inputs)), arrays(model(inputs))
-    )
-    with pytest.raises(ValueError, match="sizes start at 1"):
-        model.resize_token_embeddings(0)
+    model.fit(INPUTS, INPUTS["input_ids"], verbose=0)
+
+
+def test_a_model_without_inputs_says_so() -> None:
+    class Silent(TFPreTrainedModel):
+        config_class = PretrainedConfig
+
+        def call(self, x):
+            return x
+
+    with pytest.raises(NotImplementedError, match="override `dummy_inputs`"):
+        Silent(PretrainedConfig())
 
 
 class TokenConfig(PretrainedConfig):
@@ -238,41 +180,6 @@ def test_a_file_that_unties_tied_weights_is_refused(tmp_path: Path) -> None:
     TFDistilBertForMaskedLM(tiny(tie_word_embeddings=False)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="ties weights for which the file holds different values"):
         TFDistilBertForMaskedLM.from_pretrained(tmp_path, tie_word_embeddings=True)
-
-
-def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"made from a configuration, not from a str. .*from_pretrained"):
-        TFDistilBertModel("distilbert-base-uncased")
-    model = TFDistilBertModel(tiny())
-    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
-        model(attention_mask=np.ones((1, 3)))
-    with pytest.raises(ValueError, match="17 tokens, 16 positions"):
-        model(np.ones((1, 17), int))
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="lies where its framework puts it"):
-        TFDistilBertModel.from_pretrained(tmp_path, device_map="cuda")
-    with pytest.raises(TypeError, match=r"no option 'strickt'\. Did you mean 'strict'"):
-        TFDistilBertModel.from_pretrained(tmp_path, strickt=True)
-    TFDistilBertModel.from_pretrained(tmp_path, from_pt=True)
-
-    class Silent(TFPreTrainedModel):
-        config_class = PretrainedConfig
-
-        def call(self, x):
-            return x
-
-    with pytest.raises(NotImplementedError, match="override `dummy_inputs`"):
-        Silent(PretrainedConfig())
-
-
-def test_masks_with_holes_and_rows_of_padding(from_torch: Path) -> None:
-    """What stands at padding, wherever that is, changes nothing elsewhere; outputs there are zeros."""
-    model = TFDistilBertModel.from_pretrained(from_torch / "DistilBertModel")
-    mask = np.array([[0, 1, 1, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
-    ids = np.arange(15).reshape(3, 5)
-    one, other = (arrays(model(np.where(mask, ids, filler), mask)) for filler in (0, 7))
-    np.testing.assert_array_equal(one, other)
-    assert not one[mask == 0].any() and one[mask == 1].any()
 
 
 def test_a_compiled_function_gives_outputs_by_name() -> None:
@@ -362,41 +269,6 @@ class TFWave(TFPreTrainedModel):
     def call(self, waves):
         return {"heard": self.hear(waves)}
 """
-
-
-def test_code_travels_with_a_keras_model(tmp_path: Path, run_fresh) -> None:
-    (tmp_path / "writer").mkdir()
-    (tmp_path / "writer" / "modeling_wave.py").write_text(CUSTOM, encoding="utf-8")
-    write = """
-import sys; sys.path.insert(0, "writer")
-from modeling_wave import TFWave, WaveConfig
-TFWave.register_for_auto_class("TFAutoModel")
-model = TFWave(WaveConfig())
-model.save_pretrained("wave", verify=True)
-import numpy as np
-np.save("expected.npy", np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]))
-"""
-    read = """
-import numpy as np, sys
-from maquette import TFAutoModel, UntrustedCodeError
-try:
-    TFAutoModel.from_pretrained("wave")
-except UntrustedCodeError as error:
-    assert "modeling_wave.py" in str(error) and "keras" not in sys.modules
-else:
-    raise AssertionError
-model = TFAutoModel.from_pretrained("wave", trust_remote_code=True)
-assert np.array_equal(np.asarray(model(np.ones((2, 9, 1), "float32"))["heard"]), np.load("expected.npy"))
-assert "torch" not in sys.modules
-print("equal")
-"""
-    run_fresh(write)
-    (tmp_path / "writer" / "modeling_wave.py").unlink()
-    assert json.loads((tmp_path / "wave" / "config.json").read_text())["auto_map"] == {
-        "AutoConfig": "modeling_wave.WaveConfig",
-        "TFAutoModel": "modeling_wave.TFWave",
-    }
-    assert "equal\n" in run_fresh(read)
 
 
 LOAD = """

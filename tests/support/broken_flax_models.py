@@ -320,3 +320,25 @@ class MovedAway(Toy):
 
 
 MovedAway.__qualname__ = "nowhere_to_be_found"
+
+
+# state -----------------------------------------------------------------------------------------------------------
+
+
+class ReadsOn(Toy):
+    """Sums up what it has read, from where an earlier call stopped."""
+
+    begins = True
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"x": np.linspace(-1, 1, 24, dtype="float32").reshape(2, 3, 4)}
+
+    def __call__(self, x: Any, state: Any = None) -> Any:
+        sums = jnp.cumsum(self.line(x), axis=1)
+        sums = sums if state is None or not self.begins else sums + state[:, None]
+        return {"logits": sums, "state": sums[:, -1]}
+
+
+class StartsAnew(ReadsOn):
+    begins = False

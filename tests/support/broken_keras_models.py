@@ -397,3 +397,25 @@ class SeveralThings(KeepsFloat32):
 
     def call(self, x: Any) -> Any:
         return {"logits": super().call(ops.stop_gradient(self._secret(x)))["logits"]}
+
+
+# state -----------------------------------------------------------------------------------------------------------
+
+
+class ReadsOn(Toy):
+    """Sums up what it has read, from where an earlier call stopped."""
+
+    begins = True
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"x": np.linspace(-1, 1, 24, dtype="float32").reshape(2, 3, 4)}
+
+    def call(self, x: Any, state: Any = None) -> Any:
+        sums = ops.cumsum(self.line(x), axis=1)
+        sums = sums if state is None or not self.begins else sums + state[:, None]
+        return {"logits": sums, "state": sums[:, -1]}
+
+
+class StartsAnew(ReadsOn):
+    begins = False

@@ -37,6 +37,12 @@ def from_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def give_cases(metafunc: pytest.Metafunc, framework: str) -> None:
+    """Have tests that ask for a `case` run for every class of a framework."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", cases(framework=framework), ids=str)
+
+
 def torch_name(case: Case) -> str:
     """Give the torch class that a class of another framework is the counterpart of."""
     name = case.reference.partition(":")[2]

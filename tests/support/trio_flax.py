@@ -14,9 +14,10 @@ class TrioConfig(PretrainedConfig):
 
 class FlaxTrio(FlaxPreTrainedModel):
     config_class = TrioConfig
+    epsilon = 1e-5
 
     def setup(self):
-        self.norm, self.score = nn.LayerNorm(epsilon=1e-5), nn.Dense(self.config.num_labels)
+        self.norm, self.score = nn.LayerNorm(epsilon=self.epsilon), nn.Dense(self.config.num_labels)
 
     @property
     def dummy_inputs(self):
@@ -24,3 +25,7 @@ class FlaxTrio(FlaxPreTrainedModel):
 
     def __call__(self, x):
         return {"logits": self.score(self.norm(x))}
+
+
+class FlaxTrioOfDefaults(FlaxTrio):
+    epsilon = 1e-6  # what Flax has unless told

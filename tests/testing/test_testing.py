@@ -1,7 +1,6 @@
 """The conformance kit: good models pass every check, and every check names the culprit of the model that breaks it."""
 
 import dataclasses
-import importlib
 import os
 import pickle
 import random
@@ -17,6 +16,8 @@ import numpy as np
 import pytest
 import sample_models as good
 import torch
+from kit_tests import *  # noqa: F403
+from kit_tests import faults_of, traveller
 from torch import nn
 
 from maquette import ConfigurationError, MaquetteError, ModelCard, PretrainedConfig, PreTrainedModel, UnknownNameError
@@ -29,13 +30,7 @@ from maquette.testing.torch.reshaping import kept_slices
 from maquette.testing.torch.subject import seeded
 
 MODEL_CHECKS = {check.name for check in CHECKS}
-
-
-def faults_of(model_class: type, *only: str, config: Any = None, **options: Any) -> dict[str, str]:
-    """Examine a broken model; gives what is said under each failed check."""
-    with pytest.raises(ConformanceError) as caught:
-        check_model(model_class, config or model_class.config_class(), only=only or None, **options)
-    return {name: "\n".join(map(str, faults)) for name, faults in caught.value.report.failed.items()}
+ELSEWHERE = {"travel", "state", "frameworks"}  # have tests of their own
 
 
 # Good models -----------------------------------------------------------------------------------------------------
@@ -148,17 +143,6 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("model_class", "check", "culprits"), BROKEN)
-def test_a_broken_model_is_caught_by_name(model_class: Any, check: str, culprits: list[str]) -> None:
-    said = faults_of(model_class, check)
-    assert set(said) == {check}
-    assert [culprit for culprit in culprits if culprit not in said[check]] == [], said[check]
-
-
-def test_every_check_of_models_has_a_broken_model() -> None:
-    assert {check for _, check, _ in BROKEN} == MODEL_CHECKS - {"travel", "state", "frameworks"}  # which have their own
-
-
 def test_all_faults_of_all_checks_come_at_once() -> None:
     said = faults_of(broken.SeveralThings)
     assert set(said) == {"buffers", "pickle", "gradients", "export"}
@@ -234,6 +218,7 @@ def test_checks_of_configurations_bring_no_framework(run_fresh: Callable[..., st
 
 # Code that travels -----------------------------------------------------------------------------------------------
 
+PREFIX = ""
 TRAVELLER = """
 import importlib
 import torch
@@ -260,34 +245,9 @@ class Traveller(PreTrainedModel):
 """
 
 
-def traveller(folder: Path, package: str, imports: str) -> Any:
-    """Write a package with a model that needs its sibling, import it, and register it to carry its code."""
-    (folder / package).mkdir()
-    (folder / package / "__init__.py").touch()
-    (folder / package / "sibling.py").write_text("def factor():\n    return 2\n")
-    (folder / package / "modeling.py").write_text(TRAVELLER.format(imports=imports, package=package))
-    module = importlib.import_module(f"{package}.modeling")
-    module.TravellerConfig.register_for_auto_class()
-    module.Traveller.register_for_auto_class("AutoModel")
-    return module.Traveller
-
-
-def test_code_that_travels_is_loaded_with_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    model_class = traveller(tmp_path, "complete_kit", "from .sibling import factor")
-    report = check_model(model_class, model_class.config_class(), only=["travel", "fresh_process"])
-    assert report.passed == ("fresh_process", "travel")
-
-    hidden = "factor = importlib.import_module('lossy_kit.sibling').factor"
-    model_class = traveller(tmp_path, "lossy_kit", hidden)
-    said = faults_of(model_class, "travel", "fresh_process")
-    assert set(said) == {"travel"}
-    assert "lossy_kit" in said["travel"]
-
-
 def test_models_that_came_with_their_code_are_examined_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    model_class = traveller(tmp_path, "guest_kit", "from .sibling import factor")
+    model_class = traveller(sys.modules[__name__], tmp_path, "guest_kit", "from .sibling import factor")
     model_class(model_class.config_class()).save_pretrained(tmp_path / "saved")
     from maquette import AutoModel
 
