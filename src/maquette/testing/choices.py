@@ -22,7 +22,7 @@ def judge_reach(
         first: the gradients that the model as it is has, by name.
         vary: gives the names that are reached in a model with other weights.
         what: what a weight is called.
-        mend: how to mend one that is missed.
+        mend: how to fix one that is missed.
     """
     if not set(names) - first.keys():
         return
