@@ -122,12 +122,14 @@ def test_inputs_that_do_not_fit_are_named(call: Callable[[], Any], says: str) ->
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"input_ids": IDS.float()}, "input_ids are whole numbers, not torch.float32"),
+        ({"input_ids": IDS.float()}, r"input_ids are whole numbers \(batch, length\).* not torch.float32 \(2, 5\)"),
         ({"input_ids": IDS.half(), "attention_mask": MASK}, "input_ids are whole numbers"),
         (
             {"inputs_embeds": IDS[..., None].expand(2, 5, 16)},
-            "inputs_embeds are floating-point vectors, not torch.int64",
+            r"inputs_embeds floating-point .*not torch.int64 \(2, 5, 16\)",
         ),
+        ({"inputs_embeds": IDS}, "not torch.int64"),
+        ({"inputs_embeds": torch.ones(2, 5, 1)}, r"\(batch, length, 16\): not torch.float32 \(2, 5, 1\)"),
     ],
 )
 @pytest.mark.parametrize("name", ["DistilBertModel", "DistilBertForQuestionAnswering"])
@@ -182,3 +184,19 @@ def test_outputs_have_names_that_users_know(name: str) -> None:
     assert type(output).__module__ == "maquette.modeling.outputs"
     assert "layout" not in repr(output).lower()
     assert "layout" not in output
+
+
+def test_one_mask_serves_all_rows() -> None:
+    for name in ("DistilBertForTokenClassification", "Wav2Vec2ForCTC"):
+        model, inputs = tiny(name)
+        mask = inputs["attention_mask"][1:]
+        both = {**inputs, "attention_mask": mask.expand(2, -1)}
+        assert torch.equal(model(**{**inputs, "attention_mask": mask}).logits, model(**both).logits)
+
+
+def test_vectors_may_stand_where_ids_do() -> None:
+    """What captum's interpretable embeddings do: the layer gives back what it is given."""
+    model = copy.deepcopy(text())
+    vectors = model.get_input_embeddings()(IDS)
+    model.set_input_embeddings(nn.Identity())
+    torch.testing.assert_close(model(vectors, MASK).logits, text()(IDS, MASK).logits)

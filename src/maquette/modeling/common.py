@@ -314,24 +314,26 @@ class ModelMixin(PretrainedMixin):
         result = kind(*values, **kept)
         return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
 
-    def _choose_inputs(self, input_ids: Any, inputs_embeds: Any, *, most: int) -> Any:
-        """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, dim)`.
+    def _choose_inputs(self, input_ids: Any, inputs_embeds: Any, *, most: int, width: int) -> Any:
+        """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, width)`.
+
+        Vectors may come as `input_ids` too: captum puts them in the place of ids.
 
         Raises:
-            ValueError: both or neither, ids or vectors of another kind of numbers, another number of axes, or more
-                than `most` tokens.
+            ValueError: both or neither, another type of numbers or shape, or more than `most` tokens.
         """
         inputs = inputs_embeds if input_ids is None else input_ids
         if inputs is None or (input_ids is not None and inputs_embeds is not None):
             raise ValueError("Give either input_ids or inputs_embeds, and not both.")
-        if ("float" in str(inputs.dtype)) is (inputs_embeds is None):
+        shape, are_vectors = tuple(inputs.shape), "float" in str(inputs.dtype)
+        fits = (
+            len(shape) == 3 and shape[2] in (width, None) if are_vectors else len(shape) == 2 and inputs_embeds is None
+        )
+        if not fits:
             raise ValueError(
-                f"input_ids are whole numbers, not {inputs.dtype}; vectors go in as inputs_embeds."
-                if inputs_embeds is None
-                else f"inputs_embeds are floating-point vectors, not {inputs.dtype}; ids go in as input_ids."
+                f"input_ids are whole numbers (batch, length), inputs_embeds floating-point (batch, length, {width}): "
+                f"not {inputs.dtype} {shape}."
             )
-        if len(inputs.shape) != (2 if inputs_embeds is None else 3):
-            raise ValueError(f"Inputs are (batch, length), or (batch, length, dim) vectors, not {tuple(inputs.shape)}.")
         if (inputs.shape[1] or 0) > most:  # None where a compiler leaves it open
             raise ValueError(f"{inputs.shape[1]} tokens, {most} positions: truncate, or resize_position_embeddings.")
         return inputs

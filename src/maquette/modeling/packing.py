@@ -163,7 +163,8 @@ def lay_out(
 
     Args:
         inputs: `(batch, length, …)`; only the shape counts.
-        attention_mask: `(batch, length)`, not 0 at real tokens; unless given, all are. A row may have none.
+        attention_mask: `(batch, length)`, or `(1, length)` for all rows alike, not 0 at real tokens; unless given, all
+            are. A row may have none.
         packed: True to pack whenever there is padding, False never to; unless given, `use_packing` or, without that,
             the share of padding decides.
         explicit: compute attention in plain operations, padding and all.
@@ -177,6 +178,8 @@ def lay_out(
     explicit = explicit or keep_weights
     if attention_mask is None:
         return Layout(shape, explicit=explicit, weights=weights)
+    if attention_mask.ndim == 2 and attention_mask.shape[0] == 1:
+        attention_mask = attention_mask.expand(shape[0], -1)
     if tuple(attention_mask.shape) != shape:
         raise ValueError(
             f"attention_mask has the shape {tuple(attention_mask.shape)}, but the inputs are (batch, length) = "

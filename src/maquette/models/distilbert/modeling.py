@@ -219,7 +219,8 @@ class DistilBertModel(DistilBertPreTrainedModel):
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
         explicit = self.config.attn_implementation == "eager"
-        inputs = self._choose_inputs(input_ids, inputs_embeds, most=self.config.max_position_embeddings)
+        most = self.config.max_position_embeddings
+        inputs = self._choose_inputs(input_ids, inputs_embeds, most=most, width=self.config.dim)
         layout = lay_out(inputs, attention_mask, explicit=explicit, keep_weights=keep_weights)
         positions = layout.positions(inputs.device) if position_ids is None else layout.gather(position_ids)
         x = self.embeddings(layout.gather(inputs), positions)

@@ -183,7 +183,8 @@ class FlaxDistilBertModel(FlaxDistilBertPreTrainedModel):
         """
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
-        inputs = jnp.asarray(self._choose_inputs(input_ids, inputs_embeds, most=self.config.max_position_embeddings))
+        most = self.config.max_position_embeddings
+        inputs = jnp.asarray(self._choose_inputs(input_ids, inputs_embeds, most=most, width=self.config.dim))
         positions = jnp.arange(inputs.shape[1])[None] if position_ids is None else position_ids
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         narrow = only_first and not keep_states and not keep_weights

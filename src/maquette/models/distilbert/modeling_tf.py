@@ -176,7 +176,8 @@ class TFDistilBertModel(TFDistilBertPreTrainedModel):
         """
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
-        inputs = self._choose_inputs(input_ids, inputs_embeds, most=self.config.max_position_embeddings)
+        most = self.config.max_position_embeddings
+        inputs = self._choose_inputs(input_ids, inputs_embeds, most=most, width=self.config.dim)
         positions = ops.arange(ops.shape(inputs)[1])[None] if position_ids is None else position_ids
         x, real = self.embeddings(inputs, positions), attention_mask
         narrow = only_first and not keep_states and not keep_weights

@@ -173,6 +173,8 @@ class Wav2Vec2Model(Wav2Vec2PreTrainedModel):
     def _align(self, waves: Tensor, mask: Opt) -> tuple[Tensor, Opt]:
         """Have every clip begin at the first sample of its row; give the samples, and how many each clip has."""
         shape = tuple(waves.shape)
+        if mask is not None and mask.ndim == 2 and mask.shape[0] == 1:
+            mask = mask.expand(shape[0], -1)  # one for all rows
         check_waves(shape, waves.dtype, self.config, mask=None if mask is None else tuple(mask.shape))
         if mask is None:
             return waves, None
