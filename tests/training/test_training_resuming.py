@@ -207,3 +207,36 @@ def test_early_stopping_begins_anew_with_another_metric(tmp_path: Path) -> None:
     trainer, stopping = make(metric_for_best_model="score", greater_is_better=False, on_change="new")
     trainer.train(resume_from_checkpoint=tmp_path / "checkpoint-3")
     assert (stopping.best, stopping.waited) == (5.0, 0)
+
+
+class Quantised(torch.optim.Optimizer):
+    """Keeps tensors within its state, as optimizers of bitsandbytes do."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.01})
+
+    def step(self, closure: Any = None) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            if not state:
+                inner = {"absmax": torch.zeros(2), "block": 64}
+                state.update(quantised=inner, history=[torch.zeros_like(parameter), 0], step=0)
+            state["quantised"]["absmax"] += 1
+            state["history"] = [parameter.grad.clone(), state["history"][1] + 1]
+            state["step"] += 1
+            parameter.data -= 0.01 * (parameter.grad + state["history"][0]) * float(state["quantised"]["absmax"][0])
+
+
+def test_tensors_deep_in_an_optimizer_s_state_resume(tmp_path: Path) -> None:
+    def make(model: torch.nn.Module) -> tuple[Any, Any]:
+        return Quantised(model.parameters()), None
+
+    whole = train(tmp_path / "one", make)
+    resumed = train(tmp_path / "two", make, resume=tmp_path / "one" / "checkpoint-3")
+    assert resumed.state.log_history == whole.state.log_history
+    pairs = zip(whole.optimizer.param_groups[0]["params"], resumed.optimizer.param_groups[0]["params"], strict=True)
+    for one, other in ((whole.optimizer.state[mine], resumed.optimizer.state[theirs]) for mine, theirs in pairs):
+        assert one["quantised"]["block"] == other["quantised"]["block"] == 64
+        torch.testing.assert_close(
+            (one["quantised"]["absmax"], one["history"]), (other["quantised"]["absmax"], other["history"])
+        )

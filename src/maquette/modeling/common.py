@@ -288,10 +288,10 @@ class ModelMixin(PretrainedMixin):
         if self._write_adapter(transaction, state_dict):
             return
         config = copy.deepcopy(self.config)
-        config.architectures = [type(self).__name__]
+        config.architectures = [self._own_class().__name__]
         sizes, write_file = self._export(state_dict)
         config.dtype = self._dtype_name()
-        pack_code(type(self), config, transaction)
+        pack_code(self._own_class(), config, transaction)
         config._write_file(transaction)
         write_weights(transaction, sizes, write_file, limit=parse_size(max_shard_size), variant=variant)
 
@@ -372,6 +372,10 @@ class ModelMixin(PretrainedMixin):
     def _fill(cls, model: Any, pending: Any, weights: Mapping[str, Any], report: LoadReport, *, dtype: Any) -> Any:
         """Put the weights in, run the initialisation of what stays without, and give the model."""
         raise NotImplementedError
+
+    def _own_class(self) -> type["ModelMixin"]:
+        """Give the class that is saved."""
+        return type(self)
 
     def _write_adapter(self, transaction: Transaction, state_dict: Mapping[str, Any] | None) -> bool:
         """Save adapters alone, where there are some; tells whether it did."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 import maquette.modeling.torch_trees  # noqa: F401 - lets torch see inside outputs
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
@@ -77,6 +78,11 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
     accepts_loss_kwargs: ClassVar[bool] = False  # whether `forward` takes `num_items_in_batch` (other Trainers ask)
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
     _is_constructed = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.config_class is not None:  # torch.load then takes a checkpoint whose hyperparameters hold one
+            torch.serialization.add_safe_globals([cls.config_class])
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -250,12 +256,24 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
             f"{name} is a {type(value).__name__}" for name, value in kept.items() if not isinstance(value, torch.Tensor)
         ]:
             raise SaveError(f"{type(self).__name__}: only tensors can be saved:{bullets(wrong)}")
+        if divided := [name for name, value in kept.items() if hasattr(value, "full_tensor")]:
+            raise SaveError(
+                f"{type(self).__name__} is divided among processes (fully_shard): {divided[0]} and {len(divided) - 1} "
+                "others. Gather it in every process, with get_model_state_dict(model, options=StateDictOptions("
+                "full_state_dict=True, cpu_offload=True)) of torch.distributed.checkpoint.state_dict, and save with "
+                "state_dict=… in the first. Trainer.save_model does so."
+            )
+        check_classes(kept, type(self).__name__, SaveError)
         if empty := [name for name, value in kept.items() if value.is_meta or is_lazy(value)]:
             raise SaveError(
                 f"{type(self).__name__}: these have no values yet (on the meta device, or a lazy layer that saw no "
                 f"input):{bullets(empty)}"
             )
         return kept
+
+    def _own_class(self) -> type["PreTrainedModel"]:
+        """Give the class that the model was made of, before `fully_shard` put one of its own around it."""
+        return next(cls for cls in type(self).__mro__ if not any(base.__name__ == "FSDPModule" for base in cls.__mro__))
 
     def _dtype_name(self) -> str | None:
         return str(self.dtype).removeprefix("torch.")
@@ -440,6 +458,21 @@ def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable
     for tensor in left:
         if kind and tensor is not None and not is_lazy(tensor) and tensor.is_floating_point():
             tensor.data = tensor.data.to(kind)
+
+
+def check_classes(state: Mapping[str, Any], model: str, error: type[Exception]) -> None:
+    """Refuse tensors of classes that keep their values elsewhere, such as torchao's quantised ones."""
+    wrapped = {
+        name: value
+        for name, value in state.items()
+        if is_traceable_wrapper_subclass(value) and not hasattr(value, "full_tensor")
+    }
+    if wrapped:
+        name, value = next(iter(wrapped.items()))
+        raise error(
+            f"{model}: {name} and {len(wrapped) - 1} others are tensors of the class {type(value).__name__}, which "
+            "safetensors cannot hold. Save the model before it is quantised, and quantise it again after loading."
+        )
 
 
 def _unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:

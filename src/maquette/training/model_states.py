@@ -29,7 +29,7 @@ from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
 from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.hub.sources import open_source
 from maquette.modeling.adapters import is_adapted, pick_trained, write_adapters
-from maquette.modeling.torch import PreTrainedModel
+from maquette.modeling.torch import PreTrainedModel, check_classes
 from maquette.storage.json_values import refuse, to_plain
 from maquette.storage.transaction import Transaction
 
@@ -92,6 +92,9 @@ def gather_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def check_weights(model: nn.Module) -> None:
     """Raise ConfigurationError where a model keeps something that no checkpoint can hold."""
+    if is_adapted(model):  # whose adapters alone are saved
+        return
+    check_classes(model.state_dict(), type(model).__name__, ConfigurationError)
     ignored = getattr(model, "_keys_to_ignore_on_save", None) or ()
     state: dict[str, Any] = model.state_dict()
     if odd := [name for name, value in state.items() if not torch.is_tensor(value) and name not in ignored]:
@@ -106,9 +109,7 @@ def write_model(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[Tr
     if is_adapted(model):
         return write_adapters(model, weights)
     if isinstance(model, PreTrainedModel):
-        plain = object.__new__(own_class(model))
-        plain.__dict__.update(model.__dict__)
-        return lambda transaction: plain._write_to(transaction, state_dict=weights)
+        return lambda transaction: model._write_to(transaction, state_dict=weights)
     distinct = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     return lambda transaction: save_file(distinct, transaction.path(WEIGHTS_NAME), {"format": "pt"})
 
@@ -121,11 +122,6 @@ def write_trained(model: nn.Module, weights: Mapping[str, Tensor]) -> Callable[[
             save_file(pick_trained(model, weights), transaction.path(TRAINED), {"format": "pt"})
 
     return write
-
-
-def own_class(model: nn.Module) -> type[Any]:
-    """Give the class that a model was made of, before `fully_shard` put one of its own around it."""
-    return next(cls for cls in type(model).__mro__ if not issubclass(cls, FSDPModule))
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
@@ -179,11 +175,32 @@ def gather_optimizer(model: nn.Module, optimizer: Optimizer) -> tuple[dict[str, 
         state = {names[place]: values for place, values in content["state"].items()}
         for group in content["param_groups"]:
             group["params"] = [names[place] for place in group["params"]]
-    tensors = {f"{key}/{n}": v.contiguous() for n, vs in state.items() for key, v in vs.items() if torch.is_tensor(v)}
-    rest = {n: {key: v for key, v in vs.items() if not torch.is_tensor(v)} for n, vs in state.items()}
+    tensors: dict[str, Tensor] = {}
+    rest = {name: _without_tensors(kept, name, "", tensors) for name, kept in state.items()}
     values = {name: kept for name, kept in rest.items() if kept}
     document = {"groups": content.get("param_groups", []), "values": values}
     return to_plain(document, type(optimizer).__name__, refuse), tensors
+
+
+def _without_tensors(value: Any, name: str, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Take the tensors out of a parameter's state, however deep they lie; lists keep None in their places."""
+    if isinstance(value, Mapping):
+        found = {key: _without_tensors(item, name, f"{place}{key}/", tensors) for key, item in value.items()}
+        return {key: item for key, item in found.items() if not torch.is_tensor(value[key])}
+    if isinstance(value, list | tuple):
+        return [_without_tensors(item, name, f"{place}{at}/", tensors) for at, item in enumerate(value)]
+    if torch.is_tensor(value):
+        tensors[place + name] = value.contiguous()
+        return None
+    return value
+
+
+def _put_tensor(state: Any, place: list[str], tensor: Tensor) -> None:
+    """Put a tensor back where `_without_tensors` took it from."""
+    *way, last = place
+    for key in way:
+        state = state[int(key)] if isinstance(state, list) else state.setdefault(key, {})
+    state[int(last) if isinstance(state, list) else last] = tensor
 
 
 def load_optimizer(
@@ -196,8 +213,8 @@ def load_optimizer(
     """
     state: dict[str, dict[str, Any]] = {name: dict(values) for name, values in document["values"].items()}
     for key, tensor in tensors.items():
-        kind, _, name = key.partition("/")
-        state.setdefault(name, {})[kind] = tensor
+        *place, name = key.split("/")
+        _put_tensor(state.setdefault(name, {}), place, tensor)
     divided, names = is_sharded(model), _names(model, optimizer)
     numbers = iter(range(len(names)))
     own = [[names[next(numbers)] for _ in group["params"]] for group in optimizer.param_groups]
