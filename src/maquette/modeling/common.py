@@ -32,7 +32,7 @@ from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = {"save_function", "save_original_format", "save_peft_format"}  # options of the peer's save_pretrained
+WITHOUT_EFFECT = {"save_function", "save_original_format", "save_peft_format"}  # what Transformers takes there
 
 if TYPE_CHECKING:
     _ClassWay = classmethod

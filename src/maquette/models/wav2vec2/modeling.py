@@ -259,7 +259,7 @@ class Wav2Vec2ForCTC(Wav2Vec2PreTrainedModel):
             (loaded[0] if isinstance(loaded, tuple) else loaded)._take_adapter(source, target_lang)
         return loaded
 
-    def load_adapter(self, target_lang: str, **options: Any) -> None:  # type: ignore[override]  # languages, as the peer has it
+    def load_adapter(self, target_lang: str, **options: Any) -> None:  # type: ignore[override]  # languages, as Transformers has it
         """Have the model write another language (Pratap et al. 2023): read `adapter.<target_lang>.safetensors`.
 
         Args:
