@@ -291,7 +291,7 @@ def test_a_save_whose_process_died_after_its_moment_counts(saved: Path) -> None:
 def test_a_full_disk_stops_the_run_and_harms_nothing(
     tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maquette import transaction
+    from maquette.storage import transaction
     from maquette.training import checkpoints, model_states
 
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -477,7 +477,7 @@ def test_a_schedule_with_milestones_goes_on_after_a_resume(tmp_path: Path, make_
 
 
 def test_an_evaluation_that_gave_no_number_is_never_the_best(tmp_path: Path) -> None:
-    values = iter([math.nan, 0.2, math.nan, 0.5, 0.4, math.nan])
+    values = iter([0.0, math.nan, 0.2, math.nan, 0.5, 0.4, math.nan])  # the first goes to the trial
     args = TrainingArguments(
         tmp_path,
         num_train_epochs=10,
