@@ -152,23 +152,22 @@ class _Operations(Construction):
         super()._allocated(tensor)
         self.deferred.allocated(self._drawn[storage_id(tensor)])
 
-    def _waits(self, func: Any, kind: Kind, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> bool:
-        if kind.fills and self._may_wait(tensors, kwargs):
-            numbers = args[1:]
-            self.deferred.note(args[0], lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
-            return True
-        if kind.random or any(self.deferred.is_pending(storage_id(tensor)) for tensor in tensors):
+    def _waits(self, func: Any, kind: Kind, args: Any, kwargs: Any) -> bool:
+        """A fill may wait if it concerns fresh memory, and the random stream of everyone."""
+        if kwargs.get("generator") is not None or not self.deferred.is_fresh(args[0]):
+            return False
+        numbers = args[1:]
+        self.deferred.note(args[0], lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
+        return True
+
+    def _before(self, kind: Kind, inputs: list[torch.Tensor]) -> None:
+        if kind.random or any(self.deferred.is_pending(storage_id(tensor)) for tensor in inputs):
             self.deferred.flush()
-        return False
 
     def _follow(self, kind: Kind, written: list[torch.Tensor], inputs: list[torch.Tensor], result: Any) -> None:
         super()._follow(kind, written, inputs, result)
         for tensor in written:
             self.deferred.written(tensor)
-
-    def _may_wait(self, tensors: list[torch.Tensor], kwargs: dict[str, Any]) -> bool:
-        """A fill may wait if it concerns fresh memory only, and the random stream of everyone."""
-        return kwargs.get("generator") is None and len(tensors) == 1 and self.deferred.is_fresh(tensors[0])
 
 
 class _Reads(TorchFunctionMode):

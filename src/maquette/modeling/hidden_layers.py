@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from maquette.modeling.provenance import walk
+
 CONTAINERS = (list, tuple, dict)
 MOST = 256  # entries of one container that are looked at
 
@@ -17,15 +19,12 @@ def find_hidden(model: Any, *, into_models: bool) -> list[str]:
         model: where to look.
         into_models: also in the models inside, which look for themselves when they are made.
     """
-    inside = (
-        ()
-        if into_models
-        else tuple(f"{name}." for name, module in model.named_modules() if name and hasattr(module, "save_pretrained"))
-    )
+    modules = walk(model)
+    inside = tuple(start for start, module in modules[1:] if not into_models and hasattr(module, "save_pretrained"))
     found = [
-        (f"{prefix}.{name}" if prefix else name, value)
-        for prefix, module in model.named_modules()
-        if not f"{prefix}.".startswith(inside)
+        (start + name, value)
+        for start, module in modules
+        if not start.startswith(inside)
         for name, value in vars(module).items()
         if isinstance(value, CONTAINERS) and value and not name.startswith("_")
     ]

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -83,18 +83,20 @@ class Construction(TorchDispatchMode):
             self._check_memory(args[0], kwargs)
         if kind.view:
             result = func(*args, **kwargs)
-            if func is torch.ops.aten.lift_fresh.default and result.numel() == 1:
+            if kind.literal and result.numel() == 1:
                 self._mark(result)
             return result
         if kind.allocates:
             result = func(*args, **kwargs)
             self._allocated(result)
             return result
-        written, inputs = kind.written(args, kwargs), tensors_in((args, kwargs))
+        written = kind.written(args, kwargs)
         if self._kept and any(storage_id(tensor) in self._kept for tensor in written):
             return written[0] if len(written) == 1 else tuple(written)
-        if self._waits(func, kind, args, kwargs, inputs):
+        if kind.fills and self._waits(func, kind, args, kwargs):
             return args[0]
+        inputs = tensors_in((args, kwargs))
+        self._before(kind, inputs)
         result = func(*args, **kwargs)
         self._follow(kind, written, inputs, result)
         return result
@@ -110,9 +112,12 @@ class Construction(TorchDispatchMode):
         if wanted > MEMORY or (self._asked > MEMORY and not self.is_deferred):
             raise TooLargeError(tuple(size), wanted, self._asked)
 
-    def _waits(self, func: Any, kind: "Kind", args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> bool:
-        """Take down an operation to run it later."""
+    def _waits(self, func: Any, kind: "Kind", args: Any, kwargs: Any) -> bool:
+        """Take down a fill to run it later."""
         return False
+
+    def _before(self, kind: "Kind", inputs: list[torch.Tensor]) -> None:
+        """Make ready what an operation is going to read."""
 
     def _allocated(self, tensor: torch.Tensor) -> None:
         self._mark(tensor)
@@ -143,7 +148,7 @@ class Construction(TorchDispatchMode):
         with torch._C.DisableTorchFunction():  # to look at memory here reads none of it
             brought = [
                 (tensor, tensor.data)
-                for module in model.modules()
+                for _, module in walk(model)
                 for tensor in (*module._parameters.values(), *module._buffers.values())
                 if tensor is not None and not is_lazy(tensor) and not self.is_drawn(tensor)
             ]
@@ -186,6 +191,7 @@ class Kind:
     """What an operator does with memory."""
 
     view: bool
+    literal: bool  # what code writes down: torch.tensor(0.5)
     allocates: bool
     sized: bool  # makes a tensor of the size that is its first argument
     fills: bool
@@ -195,6 +201,8 @@ class Kind:
 
     def written(self, args: Any, kwargs: Any) -> list[torch.Tensor]:
         """Pick the tensors that a call writes to."""
+        if not self.targets:
+            return []
         return tensors_in([args[place] if place < len(args) else kwargs.get(name) for place, name in self.targets])
 
 
@@ -213,6 +221,7 @@ def read_kind(func: Any) -> Kind:
     random = torch.Tag.nondeterministic_seeded in func.tags
     return Kind(
         view=(aliases and not in_place) or torch.Tag.inplace_view in func.tags,
+        literal=schema.name == "aten::lift_fresh",
         allocates=schema.name in ALLOCATIONS,
         sized=bool(schema.arguments) and schema.arguments[0].name == "size" and only_numbers,
         # Arithmetic in place (`mul_`, `clamp_`) may wait too: it finds what the earlier notes leave
@@ -221,6 +230,18 @@ def read_kind(func: Any) -> Kind:
         random=random,
         targets=targets,
     )
+
+
+def walk(model: nn.Module, start: str = "") -> list[tuple[str, nn.Module]]:
+    """List a model's modules, each with what stands before the names in it; shared ones in every place.
+
+    `named_modules(remove_duplicate=False)` does the same, some ten times slower.
+    """
+    found = [(start, model)]
+    for name, child in model._modules.items():
+        if child is not None:
+            found += walk(child, f"{start}{name}.")
+    return found
 
 
 def storage_id(tensor: torch.Tensor) -> int:
@@ -249,7 +270,13 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     """List the tensors inside lists, tuples and dictionaries."""
     if isinstance(value, torch.Tensor):
         return [value]
-    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, list | tuple | dict):
-        return []
-    return [tensor for part in parts for tensor in tensors_in(part)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    found: list[torch.Tensor] = []
+    if isinstance(value, list | tuple):
+        for part in value:
+            if isinstance(part, torch.Tensor):
+                found.append(part)
+            elif isinstance(part, list | tuple | dict) and part:
+                found += tensors_in(part)
+    return found

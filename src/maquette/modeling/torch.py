@@ -25,7 +25,7 @@ from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
 from maquette.modeling.masks import MaskMixin
-from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy
+from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
 from maquette.storage.json_files import parse_json
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,8 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
     def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> ExpectedParameters:
         slots = ExpectedParameters({})
         first: dict[int, str] = {}
-        for name, target in _targets(model).items():
+        targets = _targets(model)
+        for name, target in targets.items():
             if target is None:
                 continue
             canonical = first.setdefault(id(target), name)
@@ -159,7 +160,7 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
                 slots.aliases[name] = canonical
             else:
                 slots.shapes[name] = None if is_lazy(target) else tuple(target.shape)
-        late = {name for name, target in _targets(model).items() if target is None}
+        late = {name for name, target in targets.items() if target is None}
         late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if _parent(model, name) is not None}
         slots.lazy = late.__contains__
         return slots
@@ -168,9 +169,9 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
     def _read_weights(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         found = checkpoint.tensors(checkpoint.shapes, framework="pt")
         weights: dict[str, torch.Tensor] = {name: torch.as_tensor(value) for name, value in found.items()}
-        for prefix, module in model.named_modules():  # modules that translate the names of their older versions
+        for prefix, module in walk(model):  # modules that translate the names of their older versions
             for hook in module._load_state_dict_pre_hooks.values():
-                hook(weights, f"{prefix}." if prefix else "", {}, True, [], [], [])
+                hook(weights, prefix, {}, True, [], [], [])
         return weights
 
     @classmethod
@@ -374,11 +375,13 @@ def _initialises(model: PreTrainedModel) -> bool:
 def _targets(model: nn.Module) -> dict[str, Any]:
     """Name every parameter and every buffer that is saved; a buffer that is not there yet is None."""
     found: dict[str, Any] = {}
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        start = f"{prefix}." if prefix else ""
-        found |= {start + name: value for name, value in module._parameters.items() if value is not None}
-        saved = module._buffers.keys() - module._non_persistent_buffers_set
-        found |= {start + name: value for name, value in module._buffers.items() if name in saved}
+    for start, module in walk(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                found[start + name] = parameter
+        for name, buffer in module._buffers.items():
+            if name not in module._non_persistent_buffers_set:
+                found[start + name] = buffer
     return found
 
 
@@ -390,8 +393,10 @@ def _unsaved_buffers(model: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
 
 def _restore_types(model: nn.Module, metadata: Mapping[str, str]) -> None:
     """Give buffers that no file holds the types they had when the model was saved."""
+    if BUFFER_TYPES not in metadata:
+        return
     buffers = dict(_unsaved_buffers(model))
-    kinds = parse_json(metadata.get(BUFFER_TYPES, "{}"), f"{BUFFER_TYPES!r} in the metadata of the weights")
+    kinds = parse_json(metadata[BUFFER_TYPES], f"{BUFFER_TYPES!r} in the metadata of the weights")
     for name, kind in (kinds if isinstance(kinds, dict) else {}).items():
         if name in buffers:
             buffers[name].data = buffers[name].to(_as_dtype(kind))
