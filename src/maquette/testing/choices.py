@@ -10,7 +10,7 @@ TRIES = 4
 
 
 def judge_reach(
-    names: Collection[str], first: Mapping[str, Any], vary: Callable[[int], Collection[str]], *, what: str, mend: str
+    names: Collection[str], first: Mapping[str, Any], vary: Callable[[int], Collection[str]], *, what: str, fix: str
 ) -> Iterator[Fault | Unchecked]:
     """Name the weights without a gradient; an expert that no token chose is none of them.
 
@@ -22,7 +22,7 @@ def judge_reach(
         first: the gradients that the model as it is has, by name.
         vary: gives the names that are reached in a model with other weights.
         what: what a weight is called.
-        mend: how to fix one that is missed.
+        fix: how to fix one that is missed.
     """
     if not set(names) - first.keys():
         return
@@ -35,7 +35,7 @@ def judge_reach(
         if varying & _places(name):
             yield Unchecked(f"`{name}`", f"in {len(tries)} models, no input chose it among the members of its list")
         else:
-            yield Fault(f"{what} `{name}` receives no gradient", mend)
+            yield Fault(f"{what} `{name}` receives no gradient", fix)
 
 
 def _places(name: str) -> frozenset[str]:

@@ -25,15 +25,15 @@ def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
     try:
         found = _differentiate(subject, subject.model, names)
     except Exception as error:
-        mend = "hand `train` down, and draw random numbers under the name dropout"
-        yield Fault(f"{subject.method} fails in training, {describe(error)}", mend)
+        fix = "hand `train` down, and draw random numbers under the name dropout"
+        yield Fault(f"{subject.method} fails in training, {describe(error)}", fix)
         return
     yield from judge_reach(
         names,
         found,
         lambda seed: _differentiate(subject, subject.vary(seed), names).keys(),
         what="the parameter",
-        mend=f"{subject.method} does not use it, or stops the gradient on the way; remove it",
+        fix=f"{subject.method} does not use it, or stops the gradient on the way; remove it",
     )
     for name, gradient in found.items():
         if not finite(gradient):

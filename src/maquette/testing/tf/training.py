@@ -56,7 +56,7 @@ def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
         found,
         lambda seed: _differentiate(subject, subject.vary(seed)).keys(),
         what="the variable",
-        mend="call does not use it, or stops the gradient on the way; remove it, or make it with trainable=False",
+        fix="call does not use it, or stops the gradient on the way; remove it, or make it with trainable=False",
     )
     for name, gradient in found.items():
         if not finite(gradient):

@@ -90,7 +90,7 @@ def check_gradients(subject: Subject) -> Iterator[Fault | Unchecked]:
         reached,
         lambda seed: _reach(subject, subject.vary(seed), trainable).keys(),
         what="parameter",
-        mend="it is not used in forward, or detached on the way; remove it, or set requires_grad_(False)",
+        fix="it is not used in forward, or detached on the way; remove it, or set requires_grad_(False)",
     )
     for name, gradient in reached.items():
         if not gradient.isfinite().all():
