@@ -14,7 +14,6 @@ from maquette.configuration.construction import (
     ConfigMeta,
     Construction,
     Declared,
-    as_read,
     is_method,
     is_property,
     reading,
@@ -22,6 +21,7 @@ from maquette.configuration.construction import (
 )
 from maquette.configuration.construction import GENERATION_FIELDS as GENERATION_FIELDS
 from maquette.configuration.schema import LABEL_FIELDS, FaultError, settle_labels
+from maquette.configuration.values import as_read, compared, is_plain, saved, shown
 from maquette.errors import (
     ConfigurationError,
     MissingFileError,
@@ -33,7 +33,7 @@ from maquette.errors import (
 from maquette.hub.sources import Source, open_source, require, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
-from maquette.storage.json_values import dtype_name, encode_floats, own_copy, refuse, to_plain
+from maquette.storage.json_values import dtype_name, encode_floats, own_copy, to_plain
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.version import __version__
@@ -250,7 +250,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         Raises:
             SaveError: naming a value that JSON cannot hold.
         """
-        return self._plain(_saved)
+        return self._plain(saved)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """Give what is written to files: the class's own fields, and the common ones that differ from their default."""
@@ -272,9 +272,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         """Give all values as plain data, and what is none as `other` has it."""
         schema, derived = self._schema(), self._derived.items()
         names = [name for name in schema if name in self.__dict__ or is_property(type(self), name)]
-        names += [
-            name for name, given in derived if name in self.__dict__ and (given or _is_plain(self.__dict__[name]))
-        ]
+        names += [name for name, given in derived if name in self.__dict__ and (given or is_plain(self.__dict__[name]))]
         values = {name: getattr(self, name) for name in (*names, "id2label", "label2id", "model_type")}
         kept = {name: value for name, value in self._kept.items() if value}
         values |= {**self._extra, **kept, "maquette_version": __version__}
@@ -282,7 +280,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def _nested(self, other: Callable[[Any, str], Any]) -> dict[str, Any]:
         """Give what stands for it in the file of a configuration that holds it."""
-        if other is not _shown:
+        if other is not shown:
             self._refuse_lost()
         values = self._differing(self._plain(other))
         return {name: value for name, value in values.items() if name != "maquette_version"}
@@ -307,12 +305,12 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def _content(self) -> dict[str, Any]:
         """Give what makes two configurations equal."""
-        content: dict[str, Any] = encode_floats(self._plain(_compared))
+        content: dict[str, Any] = encode_floats(self._plain(compared))
         return {name: value for name, value in content.items() if name not in BOOKKEEPING}
 
     @staticmethod
     def _same(one: Any, other: Any) -> bool:
-        return bool(to_plain(one, "", _shown) == to_plain(other, "", _shown))
+        return bool(to_plain(one, "", shown) == to_plain(other, "", shown))
 
     def diff(self, other: "PretrainedConfig") -> dict[str, tuple[Any, Any]]:
         """Give the fields in which two configurations differ, as `{name: (mine, theirs)}`; None stands for absent."""
@@ -336,7 +334,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         return changed
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} {to_json(encode_floats(self._differing(self._plain(_shown)))).rstrip()}"
+        return f"{type(self).__name__} {to_json(encode_floats(self._differing(self._plain(shown)))).rstrip()}"
 
     # Reading ---------------------------------------------------------------------------------------------------
 
@@ -488,28 +486,6 @@ def _nested_class(kind: type[PretrainedConfig], model_type: Any) -> Any:
             raise
         return kind
     return found if issubclass(found, kind) else kind
-
-
-def _saved(value: Any, name: str) -> Any:
-    return value._nested(_saved) if isinstance(value, PretrainedConfig) else refuse(value, name)
-
-
-def _shown(value: Any, name: str) -> Any:
-    return value._nested(_shown) if isinstance(value, PretrainedConfig) else repr(value)
-
-
-def _compared(value: Any, name: str) -> Any:
-    if not isinstance(value, PretrainedConfig):
-        return repr(value)
-    return {"class": type(value).__qualname__, **value._content()}
-
-
-def _is_plain(value: Any) -> bool:
-    try:
-        to_plain(value, "", _saved)
-    except SaveError:
-        return False
-    return True
 
 
 PreTrainedConfig = PretrainedConfig

@@ -5,7 +5,7 @@ import contextvars
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, dataclass_transform
 
 from maquette.configuration.schema import (
@@ -19,6 +19,7 @@ from maquette.configuration.schema import (
     settle_labels,
     takes_any_keyword,
 )
+from maquette.configuration.values import as_read
 from maquette.errors import ConfigurationError, MaquetteError, did_you_mean, edit_distance
 from maquette.storage.json_values import decode_floats, own_copy
 
@@ -63,8 +64,6 @@ class ConfigMeta(type):
 
 class Declared:
     """What a configuration class declares; types are resolved at the first use, as they may name later classes."""
-
-    _nested: Callable[..., dict[str, Any]]
 
     _aliases: ClassVar[dict[str, str]] = {}
     _label_defaults: ClassVar[dict[str, Any]] = {}
@@ -479,11 +478,6 @@ def _merged(plain: Construction | None, name: str, value: Any, place: str) -> An
         nested: Any = current
         return as_read(nested._changed(value, f"{place}, {name}"), name)
     return value
-
-
-def as_read(value: Any, name: str) -> Any:
-    """Give a value as a file's content would have it, where JSON can hold it."""
-    return value._nested(as_read) if isinstance(value, Declared) else value
 
 
 def is_method(cls: type, name: str) -> bool:
