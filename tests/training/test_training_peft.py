@@ -67,7 +67,7 @@ def test_what_peft_asks_beside(seen: dict[str, Any]) -> None:
         "prompt": "ValueError: PromptTuningConfig goes before the inputs",
         "none": "ValueError: DistilBertForSequenceClassification has no adapter",
         "nothing there": "MissingFileError: ",
-        "another model": "ValueError: ",
+        "another model": "NoMatchingPeftModuleError: ",
         "unknown": "ValueError: There is no adapter 'other'; there are default.",
     }
     assert asked["errors"].keys() == expected.keys()
