@@ -3,8 +3,6 @@
 import functools
 import json
 import logging
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 import maquette.modeling.torch_trees  # noqa: F401 - lets torch see inside outputs
 from maquette.checkpoint import Checkpoint, ExpectedParameters, LoadReport, read_names
@@ -26,15 +23,24 @@ from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
 from maquette.modeling.masks import MaskMixin
 from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
-from maquette.storage.json_files import parse_json
+from maquette.modeling.weights import (
+    BUFFER_TYPES,
+    LATE_BUFFERS,
+    as_dtype,
+    check_classes,
+    converted,
+    distinct,
+    find_parent,
+    list_saved,
+    match_dtype,
+    put,
+    restore_types,
+    shared_memory,
+    unsaved_buffers,
+    unwrapped,
+)
 
 logger = logging.getLogger(__name__)
-
-# Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
-# floating-point buffers that are not saved themselves, which `model.to(torch.bfloat16)` changes all the same.
-LATE_BUFFERS = "maquette_late_buffers"
-BUFFER_TYPES = "maquette_buffer_types"
-WRAPPED = re.compile(r"^((_orig_mod|module)\.)+")
 
 
 class ModelMeta(type):
@@ -113,7 +119,7 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
             self._prune(self.config.pruned_heads)
         if hidden := find_hidden(self, into_models=False):
             logger.warning("%s", say_hidden(type(self).__name__, hidden))
-        self.__dict__["_constructed_names"] = frozenset(_targets(self))
+        self.__dict__["_constructed_names"] = frozenset(list_saved(self))
 
     def post_init(self) -> None:
         """Initialise what `_init_weights` says; happens by itself after the constructor, so nobody needs to call it."""
@@ -151,7 +157,7 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
     def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> ExpectedParameters:
         slots = ExpectedParameters({})
         first: dict[int, str] = {}
-        targets = _targets(model)
+        targets = list_saved(model)
         for name, target in targets.items():
             if target is None:
                 continue
@@ -161,7 +167,7 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
             else:
                 slots.shapes[name] = None if is_lazy(target) else tuple(target.shape)
         late = {name for name, target in targets.items() if target is None}
-        late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if _parent(model, name) is not None}
+        late |= {name for name in read_names(checkpoint.metadata, LATE_BUFFERS) if find_parent(model, name) is not None}
         slots.lazy = late.__contains__
         return slots
 
@@ -184,24 +190,24 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
         *,
         dtype: Any,
     ) -> "PreTrainedModel":
-        targets = _targets(model)
+        targets = list_saved(model)
         if absent := [name for name, target in targets.items() if target is not None and target.is_meta]:
             raise CheckpointError(
                 f"{cls.__name__} was constructed on the meta device, where weights have no memory to be put into:"
                 f"{bullets(absent[:5])}\nCall from_pretrained outside of torch.device('meta')."
             )
-        kind = _as_dtype(dtype)
-        found = {name: _converted(weights[key], kind) for name, key in report.assigned.items()}
+        kind = as_dtype(dtype)
+        found = {name: converted(weights[key], kind) for name, key in report.assigned.items()}
         filled = [target for name in found if (target := targets.get(name)) is not None and not is_lazy(target)]
         pending.run(except_for=filled)
         cls._check_fresh(pending, {name: targets[name] for name in report.missing})
         check_ties(report, weights)
-        is_shared = _shared_memory(filled)
+        is_shared = shared_memory(filled)
         for name, value in found.items():
-            _put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
-        _match_dtype([targets[name] for name in targets.keys() - found.keys()], kind, found.values())
+            put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
+        match_dtype([targets[name] for name in targets.keys() - found.keys()], kind, found.values())
         if kind is None:
-            _restore_types(model, report.metadata)
+            restore_types(model, report.metadata)
         return model.eval()
 
     @classmethod
@@ -216,8 +222,8 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
             )
 
     def _cast(self, dtype: Any) -> None:
-        if (kind := _as_dtype(dtype)) is not None:
-            _match_dtype(_targets(self).values(), kind, ())
+        if (kind := as_dtype(dtype)) is not None:
+            match_dtype(list_saved(self).values(), kind, ())
 
     def _place(self, device: Any) -> None:
         if device is None:
@@ -237,12 +243,12 @@ class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Mo
         if hidden := find_hidden(self, into_models=True):
             raise SaveError(say_hidden(type(self).__name__, hidden))
         own = self.state_dict()
-        tensors = _distinct(self._checked_state(own if state_dict is None else _unwrapped(state_dict, own)))
+        tensors = distinct(self._checked_state(own if state_dict is None else unwrapped(state_dict, own)))
         metadata = {"format": "pt"}
         buffers = {name for name, _ in self.named_buffers()}
         if late := sorted((tensors.keys() & buffers) - self.__dict__.get("_constructed_names", buffers)):
             metadata[LATE_BUFFERS] = json.dumps(late)
-        if types := {name: str(b.dtype) for name, b in _unsaved_buffers(self) if b.dtype != torch.float32}:
+        if types := {name: str(b.dtype) for name, b in unsaved_buffers(self) if b.dtype != torch.float32}:
             metadata[BUFFER_TYPES] = json.dumps(types)
 
         def write_file(names: list[str], path: Path) -> None:
@@ -370,134 +376,3 @@ def _say_unfinished(kind: type) -> str:
 
 def _initialises(model: PreTrainedModel) -> bool:
     return type(model)._init_weights is not PreTrainedModel._init_weights
-
-
-def _targets(model: nn.Module) -> dict[str, Any]:
-    """Name every parameter and every buffer that is saved; a buffer that is not there yet is None."""
-    found: dict[str, Any] = {}
-    for start, module in walk(model):
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                found[start + name] = parameter
-        for name, buffer in module._buffers.items():
-            if name not in module._non_persistent_buffers_set:
-                found[start + name] = buffer
-    return found
-
-
-def _unsaved_buffers(model: nn.Module) -> Iterable[tuple[str, torch.Tensor]]:
-    """Go through the floating-point buffers that the constructor computes and no file holds."""
-    saved = _targets(model)
-    return ((n, b) for n, b in model.named_buffers() if n not in saved and b.is_floating_point())
-
-
-def _restore_types(model: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Give buffers that no file holds the types they had when the model was saved."""
-    if BUFFER_TYPES not in metadata:
-        return
-    buffers = dict(_unsaved_buffers(model))
-    kinds = parse_json(metadata[BUFFER_TYPES], f"{BUFFER_TYPES!r} in the metadata of the weights")
-    for name, kind in (kinds if isinstance(kinds, dict) else {}).items():
-        if name in buffers:
-            buffers[name].data = buffers[name].to(_as_dtype(kind))
-
-
-def _parent(model: nn.Module, name: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(name.rpartition(".")[0])
-    except AttributeError:
-        return None
-
-
-def _as_dtype(dtype: Any) -> torch.dtype | None:
-    """Read `torch.bfloat16`, `"bfloat16"` or `"torch.bfloat16"`; None and `"auto"` mean what the file holds."""
-    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
-        return None if dtype == "auto" else dtype
-    found = getattr(torch, str(dtype).removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(
-            f"dtype={dtype!r} is no floating-point type of torch; give torch.bfloat16, 'float16', … or 'auto'."
-        )
-    return found
-
-
-def _converted(value: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
-
-
-def _put(model: nn.Module, name: str, target: Any, value: torch.Tensor, *, copy: bool) -> None:
-    """Make `value` what `name` holds, keeping the object that others may refer to."""
-    if target is None:
-        parent, leaf = _parent(model, name), name.rpartition(".")[2]
-        assert parent is not None
-        parent._buffers.pop(leaf, None)
-        parent.register_buffer(leaf, value)
-    elif copy:
-        with torch.no_grad():
-            target.copy_(value)
-    else:
-        if is_lazy(target):
-            target.materialize(value.shape)
-        target.data = value.to(target.device)
-
-
-def _shared_memory(tensors: Iterable[torch.Tensor]) -> Callable[[Any], bool]:
-    """Find out whose memory someone else looks at too (a view kept elsewhere): it has to be written in place."""
-    alone = _owners(torch.empty(1))
-    shared = {id(tensor) for tensor in tensors if tensor.device.type == "cpu" and _owners(tensor) > alone}
-    return lambda tensor: id(tensor) in shared
-
-
-def _owners(tensor: torch.Tensor) -> int:
-    storage = tensor.untyped_storage()
-    return int(torch._C._storage_Use_Count(storage._cdata))
-
-
-def _match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[torch.Tensor]) -> None:
-    """Give what the file did not fill the floating-point type that most of the file has."""
-    counts: Counter[torch.dtype] = Counter()
-    for tensor in found:
-        if tensor.is_floating_point():
-            counts[tensor.dtype] += tensor.numel()
-    kind = dtype or (counts.most_common(1)[0][0] if counts else None)
-    for tensor in left:
-        if kind and tensor is not None and not is_lazy(tensor) and tensor.is_floating_point():
-            tensor.data = tensor.data.to(kind)
-
-
-def check_classes(state: Mapping[str, Any], model: str, error: type[Exception]) -> None:
-    """Refuse tensors of classes that keep their values elsewhere, such as torchao's quantised ones."""
-    wrapped = {
-        name: value
-        for name, value in state.items()
-        if is_traceable_wrapper_subclass(value) and not hasattr(value, "full_tensor")
-    }
-    if wrapped:
-        name, value = next(iter(wrapped.items()))
-        raise error(
-            f"{model}: {name} and {len(wrapped) - 1} others are tensors of the class {type(value).__name__}, which "
-            "safetensors cannot hold. Save the model before it is quantised, and quantise it again after loading."
-        )
-
-
-def _unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Take off the prefix that `torch.compile`, DataParallel and its kin put before the names of a model's weights."""
-    found = {WRAPPED.sub("", name): value for name, value in state.items()}
-    return found if found.keys() <= own.keys() and not state.keys() <= own.keys() else state
-
-
-def _distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keep one name of every tied tensor, and give tensors that merely overlap memory of their own."""
-    kept: dict[Any, str] = {}
-    owners: set[int] = set()
-    result: dict[str, torch.Tensor] = {}
-    for name, tensor in state.items():
-        storage = tensor.untyped_storage()._cdata
-        if (
-            kept.setdefault((storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), name)
-            != name
-        ):
-            continue
-        result[name] = tensor.detach().clone() if storage in owners else tensor.detach()
-        owners.add(storage)
-    return result

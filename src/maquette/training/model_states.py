@@ -29,7 +29,8 @@ from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
 from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.hub.sources import open_source
 from maquette.modeling.adapters import is_adapted, pick_trained, write_adapters
-from maquette.modeling.torch import PreTrainedModel, check_classes
+from maquette.modeling.torch import PreTrainedModel
+from maquette.modeling.weights import check_classes
 from maquette.storage.json_values import refuse, to_plain
 from maquette.storage.transaction import Transaction
 
