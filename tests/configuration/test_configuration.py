@@ -474,15 +474,14 @@ def test_any_configuration_round_trips_and_shares_nothing(data: st.DataObject, k
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_importing_is_light(run_fresh: Callable[..., str]) -> None:
     code = """
-import pathlib, re, resource, sys
+import pathlib, re, sys
 from maquette import PretrainedConfig
 PretrainedConfig()
 heavy = {"numpy", "torch", "huggingface_hub", "jax", "tensorflow", "keras"} & set(sys.modules)
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) / 1024
-usage = resource.getrusage(resource.RUSAGE_SELF)
-print(heavy, peak, usage.ru_utime + usage.ru_stime)
+print(heavy, peak, len(sys.modules))
 """
-    runs = [run_fresh(code).rsplit(" ", 2) for _ in range(3)]
-    assert {heavy for heavy, _, _ in runs} == {"set()"}
-    assert max(float(megabytes) for _, megabytes, _ in runs) <= 40
-    assert min(float(seconds) for *_, seconds in runs) <= 0.15
+    heavy, megabytes, modules = run_fresh(code).rsplit(" ", 2)
+    assert heavy == "set()"
+    assert float(megabytes) <= 40
+    assert int(modules) <= 175  # what the time goes by; benchmarks/loading.py measures it

@@ -113,7 +113,7 @@ def _few(lines: Mapping[str, str], verdict: str, ends: Mapping[str, str] = Mappi
         return list(lines)
     end = f": {verdict}" if verdict else ""
     groups = _group(lines.values())
-    return [f"{name}{f' ({count})' if count > 1 else ''}{end}{ends.get(name, '')}" for name, count in groups]
+    return [f"{name}{f' ({count})' if count > 1 else ''}{end}{ends.get(_pattern(name), '')}" for name, count in groups]
 
 
 def _pattern(name: str) -> str:
@@ -123,7 +123,10 @@ def _pattern(name: str) -> str:
 
 def _group(names: Iterable[str]) -> list[tuple[str, int]]:
     """Put names that differ in numbers only into one group, then those that begin alike, until groups are few."""
-    groups = Counter(map(_pattern, names))
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_pattern(name), []).append(name)
+    groups = Counter({_common(group): len(group) for group in alike.values()})
     depth = max(name.count(".") for name in groups)
     while len(groups) > MOST and depth:
         shorter: Counter[str] = Counter()
@@ -132,3 +135,9 @@ def _group(names: Iterable[str]) -> list[tuple[str, int]]:
             shorter[".".join(parts[:depth]) + ".*" if len(parts) > depth else name] += count
         groups, depth = shorter, depth - 1
     return [*groups.items()][:MOST] + ([("…", len(groups) - MOST)] if len(groups) > MOST else [])
+
+
+def _common(names: list[str]) -> str:
+    """Give names of one pattern as one, with a star where they differ: a number that all have stays."""
+    columns = zip(*(name.split(".") for name in names), strict=True)
+    return ".".join(parts[0] if len({*parts}) == 1 else "*" for parts in columns)

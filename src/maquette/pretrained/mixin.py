@@ -1,6 +1,6 @@
 """What everything that can be saved has in common: `save_pretrained`, `push_to_hub`, `register_for_auto_class`.
 
-What only a save or a push needs is imported there, since a load should not wait for it.
+What only a save, a push or a registration needs is imported there, since a load should not wait for it.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 from maquette.errors import did_you_mean
-from maquette.registry import known_auto_class, remember_bundled_class
 from maquette.storage.transaction import Transaction
 
 
@@ -165,6 +164,8 @@ class PretrainedMixin:
             auto_class: the AutoClass or its name; `"AutoConfig"` for configurations, `"AutoModel"` for models, unless
                 given.
         """
+        from maquette.registry import known_auto_class, remember_bundled_class
+
         name = auto_class or cls._default_auto_class
         cls._auto_class = known_auto_class(name if isinstance(name, str) else name.__name__)
         remember_bundled_class(cls)

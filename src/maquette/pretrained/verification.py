@@ -96,7 +96,7 @@ def _loading(thing: Any, saved: Path, code: tuple[dict[str, bytes], dict[str, An
 def _clean_path(*classes: Any) -> list[str]:
     """List the folders that installed packages are imported from, without those of the user's own source."""
     standard = [os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-    ours = os.path.realpath(Path(__file__).parents[1])
+    ours = os.path.realpath(Path(__file__).parents[2])
     hidden = {os.path.realpath(root) for cls in classes if cls and (root := _own_root(cls))} - {ours}
     editable = editable_folders()
     kept = []
