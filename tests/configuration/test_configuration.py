@@ -484,4 +484,4 @@ print(heavy, peak, len(sys.modules))
     heavy, megabytes, modules = run_fresh(code).rsplit(" ", 2)
     assert heavy == "set()"
     assert float(megabytes) <= 40
-    assert int(modules) <= 175  # what the time goes by; benchmarks/loading.py measures it
+    assert int(modules) <= 175  # what the time goes by; benchmarks/starting.py measures it
