@@ -39,7 +39,8 @@ def from_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def give_cases(metafunc: pytest.Metafunc, framework: str) -> None:
     """Have tests that ask for a `case` run for every class of a framework."""
-    if "case" in metafunc.fixturenames:
+    own = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "case" in metafunc.fixturenames and "case" not in own:
         metafunc.parametrize("case", cases(framework=framework), ids=str)
 
 
