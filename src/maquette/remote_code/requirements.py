@@ -16,13 +16,14 @@ from typing import Any
 
 from maquette.errors import MaquetteError
 from maquette.hub.sources import Source
+from maquette.storage.json_files import read_json
 from maquette.version import __version__
 
 logger = logging.getLogger(__name__)
 
 KEY = "code_requirements"
 # The files that may hold a map and what its code requires.
-FILES = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
+MAP_FILES = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 _reported: set[tuple[str, str]] = set()
 
 
@@ -70,10 +71,8 @@ def _version(distribution: str) -> str | None:
 
 def read_requirements(source: Source, auto_map: Mapping[str, Any]) -> dict[str, str]:
     """Read what a checkpoint's code was saved with, from beside its map; empty where that is not said."""
-    from maquette.storage.json_files import read_json
-
     names = source.names()
-    for name in FILES:
+    for name in MAP_FILES:
         if name in names and (path := source.find(name)):
             with contextlib.suppress(MaquetteError, OSError):
                 content = read_json(path)

@@ -22,6 +22,7 @@ from typing import Any
 from maquette.errors import FileFormatError, MaquetteError, UntrustedCodeError, bullets, did_you_mean
 from maquette.hub.sources import Source, open_source
 from maquette.remote_code.package import CodePackage
+from maquette.remote_code.requirements import MAP_FILES
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.replacing import replace_file
 from maquette.storage.transaction import locked
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 LOCK_NAME = "maquette.lock"
 MODE = "MAQUETTE_TRUST"
-MAP_FILES = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 References = dict[str, list[str]]  # by AutoClass, what maps name for it: "module.Class" or "other/repo--module.Class"
 _writing = threading.Lock()
 
