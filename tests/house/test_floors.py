@@ -14,13 +14,14 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("configuration", "batch", "text", "images", "audio", "processing"), 1),
     "checkpoint": 2,
     "modeling": 3,
+    "generation": 3,
     "compatibility": 3,
     "models": 4,
     "auto": 5,
     **dict.fromkeys(("training", "testing", "cli", "__main__"), 6),
 }
 ALL_FRAMEWORKS = {"batch.tensors"}  # asks which framework a value is of, and imports the one that is there already
-MOST_NAMES = 23
+MOST_NAMES = 25
 
 
 def names() -> list[str]:

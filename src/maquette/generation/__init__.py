@@ -1,0 +1,1 @@
+"""How texts are continued: settings, functions on logits, when a row ends, streams, and the engine on a model."""
