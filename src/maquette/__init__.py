@@ -14,6 +14,7 @@ from maquette.version import __version__ as __version__
 # registry.
 _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
+    "generation.configuration": ("GenerationConfig",),
     "modeling.torch": ("PreTrainedModel",),
     "modeling.tf": ("TFPreTrainedModel",),
     "modeling.tf_layers": ("TF_ACT2FN",),

@@ -18,6 +18,7 @@ KINDS = {
     "AutoImageProcessor": "image processor",
     "AutoFeatureExtractor": "feature extractor",
     "AutoProcessor": "processor",
+    "GenerationConfig": "set of generation settings",
 }
 
 
