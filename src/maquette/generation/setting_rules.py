@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from maquette.generation.configuration import GenerationConfig
+from maquette.generation.settings import Settings
 
 # What counts where neither the caller nor the model's file says anything; any other setting is off then.
 DEFAULTS: dict[str, Any] = {
@@ -81,7 +80,7 @@ class Ineffective(NamedTuple):
     reason: str
 
 
-def list_faults(config: "GenerationConfig") -> Iterator[str]:
+def list_faults(config: Settings) -> Iterator[str]:
     """Say what cannot be done as the settings have it."""
     beams, sequences = config.num_beams or 1, config.num_return_sequences or 1
     if sequences > 1 and beams == 1 and not config.do_sample:
@@ -102,14 +101,14 @@ def list_faults(config: "GenerationConfig") -> Iterator[str]:
     )
 
 
-def _lengths(config: "GenerationConfig") -> Iterator[str]:
+def _lengths(config: Settings) -> Iterator[str]:
     for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
         low, high = getattr(config, least), getattr(config, most)
         if low is not None and high is not None and low > high:
             yield f"{least}={low} is more than {most}={high} allows"
 
 
-def _forced(config: "GenerationConfig") -> Iterator[str]:
+def _forced(config: Settings) -> Iterator[str]:
     suppressed = {*(config.suppress_tokens or ())}
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         forced = as_ids(getattr(config, name))
@@ -117,7 +116,7 @@ def _forced(config: "GenerationConfig") -> Iterator[str]:
             yield f"{name}={getattr(config, name)} is in suppress_tokens, so that no token would be left: take it out"
 
 
-def list_ineffective(config: "GenerationConfig") -> Iterator[Ineffective]:
+def list_ineffective(config: Settings) -> Iterator[Ineffective]:
     """Give the settings that have no effect because of others."""
     if not config.do_sample:
         yield from _among(config, SAMPLING, "do_sample", "which only counts with do_sample=True")
@@ -137,7 +136,7 @@ def list_ineffective(config: "GenerationConfig") -> Iterator[Ineffective]:
             yield Ineffective(name, name, "which changes nothing in maquette: its cache grows by itself")
 
 
-def _among(config: "GenerationConfig", names: tuple[str, ...], cause: str, reason: str) -> Iterator[Ineffective]:
+def _among(config: Settings, names: tuple[str, ...], cause: str, reason: str) -> Iterator[Ineffective]:
     for name in names:
         value = getattr(config, name)
         if value is not None and value != DEFAULTS.get(name):
@@ -150,12 +149,6 @@ def as_ids(value: Any) -> tuple[int, ...]:
         return ()
     ids = value if isinstance(value, list | tuple) else value.tolist() if hasattr(value, "tolist") else [value]
     return tuple(dict.fromkeys(int(each) for each in (ids if isinstance(ids, list | tuple) else [ids]) if each >= 0))
-
-
-def is_off(config: "GenerationConfig", name: str) -> bool:
-    """Tell whether a setting asks for nothing."""
-    value = getattr(config, name)
-    return value is None or value is False or value == DEFAULTS.get(name) or (name == "top_k" and value == 0)
 
 
 def check_finite(name: str, value: Any) -> str | None:
