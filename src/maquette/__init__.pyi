@@ -177,6 +177,16 @@ from maquette.training.state import TrainerState as TrainerState
 from maquette.training.trainer import Trainer as Trainer
 
 __version__: str
+from maquette.configuration.rotary import RotaryConfig as RotaryConfig
+from maquette.modeling.layers.experts import MixtureOfExperts as MixtureOfExperts
+from maquette.modeling.layers.feed_forward import GatedFeedForward as GatedFeedForward
+from maquette.modeling.layers.norms import RMSNorm as RMSNorm
+from maquette.modeling.layers.rotary import RotaryEmbedding as RotaryEmbedding
+from maquette.modeling.outputs import BaseModelOutputWithPast as BaseModelOutputWithPast
+from maquette.modeling.outputs import CausalLMOutputWithPast as CausalLMOutputWithPast
+from maquette.modeling.outputs import MoeCausalLMOutputWithPast as MoeCausalLMOutputWithPast
+from maquette.modeling.outputs import MoeModelOutputWithPast as MoeModelOutputWithPast
+from maquette.modeling.outputs import SequenceClassifierOutputWithPast as SequenceClassifierOutputWithPast
 
 class AutoModel(_AutoModel): ...
 class AutoModelForPreTraining(_AutoModel): ...

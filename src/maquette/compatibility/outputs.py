@@ -7,15 +7,6 @@ from maquette.modeling.outputs import ModelOutput
 States = tuple[Any, ...] | None
 
 
-class BaseModelOutputWithPast(ModelOutput):
-    """A decoder's last states, and what it keeps of the tokens it has read."""
-
-    last_hidden_state: Any = None
-    past_key_values: Any = None
-    hidden_states: States = None
-    attentions: States = None
-
-
 class BaseModelOutputWithCrossAttentions(ModelOutput):
     """The last states of a model that looks at another's."""
 
@@ -46,16 +37,6 @@ class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):
     cross_attentions: States = None
 
 
-class CausalLMOutputWithPast(ModelOutput):
-    """Scores of the next token."""
-
-    loss: Any = None
-    logits: Any = None
-    past_key_values: Any = None
-    hidden_states: States = None
-    attentions: States = None
-
-
 class CausalLMOutputWithCrossAttentions(ModelOutput):
     """Scores of the next token, from a decoder that looks at another model's states."""
 
@@ -65,16 +46,6 @@ class CausalLMOutputWithCrossAttentions(ModelOutput):
     hidden_states: States = None
     attentions: States = None
     cross_attentions: States = None
-
-
-class SequenceClassifierOutputWithPast(ModelOutput):
-    """Scores of classes, from a decoder."""
-
-    loss: Any = None
-    logits: Any = None
-    past_key_values: Any = None
-    hidden_states: States = None
-    attentions: States = None
 
 
 class NextSentencePredictorOutput(ModelOutput):

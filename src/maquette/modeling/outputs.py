@@ -231,6 +231,49 @@ class CausalLMOutput(_HeadOutput):
     """Scores of every vocabulary entry for the next place, and the loss where labels were given."""
 
 
+class BaseModelOutputWithPast(ModelOutput):
+    """States of a decoder, with the cache that goes on from there."""
+
+    last_hidden_state: Any = None
+    past_key_values: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+class _HeadOutputWithPast(ModelOutput):
+    loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+class CausalLMOutputWithPast(_HeadOutputWithPast):
+    """Scores of the vocabulary for every next token, with the cache, and the loss where labels were given."""
+
+
+class SequenceClassifierOutputWithPast(_HeadOutputWithPast):
+    """Scores of every class, with the cache, and the loss where labels were given."""
+
+
+class MoeModelOutputWithPast(BaseModelOutputWithPast):
+    """States of a decoder with experts; `router_logits` are `(tokens, experts)` for each layer that has some."""
+
+    router_logits: tuple[Any, ...] | None = None
+
+
+class MoeCausalLMOutputWithPast(ModelOutput):
+    """Scores of the vocabulary for every next token; `aux_loss` is what spreads tokens over experts."""
+
+    loss: Any = None
+    aux_loss: Any = None
+    logits: Any = None
+    past_key_values: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+    router_logits: tuple[Any, ...] | None = None
+
+
 class ImageClassifierOutputWithNoAttention(ModelOutput):
     """Scores of every class for the image, of a model without attention."""
 
