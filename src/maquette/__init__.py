@@ -20,6 +20,7 @@ _HOMES = {
     "modeling.tf_layers": ("TF_ACT2FN",),
     "modeling.flax": ("FlaxPreTrainedModel",),
     "modeling.flax_layers": ("FLAX_ACT2FN",),
+    "generation.cache": ("Cache",),
     "modeling.activations": ("ACT2FN",),
     "modeling.backbone": ("BackboneConfigMixin", "BackboneMixin"),
     "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),
