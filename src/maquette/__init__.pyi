@@ -29,6 +29,7 @@ from maquette.errors import UnknownFieldError as UnknownFieldError
 from maquette.errors import UnknownNameError as UnknownNameError
 from maquette.errors import UnsafePathError as UnsafePathError
 from maquette.errors import UntrustedCodeError as UntrustedCodeError
+from maquette.generation.cache import Cache as Cache
 from maquette.generation.configuration import GenerationConfig as GenerationConfig
 from maquette.images.fetching import load_image as load_image
 from maquette.images.processing import BaseImageProcessor as BaseImageProcessor

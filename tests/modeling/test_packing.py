@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from maquette.modeling import attention as attending
 from maquette.modeling import packing
 from maquette.modeling.packing import Layout, attention, lay_out, use_packing
 
@@ -230,7 +231,7 @@ def test_a_kernel_is_never_asked_to_attend_to_nothing(name, causal, monkeypatch)
             allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
         return scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ v
 
-    monkeypatch.setattr(packing, "scaled_dot_product_attention", attend)
+    monkeypatch.setattr(attending, "scaled_dot_product_attention", attend)
     mask = torch.tensor(MASKS[name])
     q = randn(3, 4, HEADS, WIDTH).requires_grad_()
     found = run(q, q, q, lay_out(q, mask, packed=False), causal=causal)
@@ -317,8 +318,8 @@ def attend_varlen_by_hand(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k):
 
 @pytest.mark.parametrize("name", ["right", "left", "holes", "an empty row", "same lengths"])
 def test_variable_length_attention_is_called_as_documented(name, monkeypatch):
-    monkeypatch.setattr(packing, "fits_varlen", lambda q, v, dropout: dropout == 0)
-    monkeypatch.setattr(packing, "_varlen", lambda: attend_varlen_by_hand)
+    monkeypatch.setattr(attending, "fits_varlen", lambda q, v, dropout: dropout == 0)
+    monkeypatch.setattr(attending, "_varlen", lambda: attend_varlen_by_hand)
     mask = torch.tensor(MASKS[name])
     q, k, v = (randn(3, 4, HEADS, WIDTH, seed=n) for n in range(3))
     layout = lay_out(q, mask, packed=True)

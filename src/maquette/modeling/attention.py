@@ -1,4 +1,4 @@
-"""Attention in any layout: the one place that knows where one text ends, what came before it, and what a token may see."""
+"""Attention in any layout: the one place that knows where a text ends, what came before, and what a token may see."""
 
 import functools
 import inspect
@@ -178,7 +178,7 @@ def _attend_by_length(q: Tensor, k: Tensor, v: Tensor, layout: Layout, keys: Lay
         if options.is_plain:
             output = _attend(some_q, some_k, some_v, options)
         else:
-            bias = options.bias(*next(positions)) if positions is not None else None  # type: ignore[operator]
+            bias = options.bias(*next(positions)) if positions is not None else None  # type: ignore[operator,misc]
             output = _attend_band(some_q, some_k, some_v, pair[1], layout, options, bias)
         outputs.append(output.flatten(0, 1))
     return torch.cat(outputs) if outputs else v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
@@ -268,7 +268,7 @@ def _attend_with_cache(q: Tensor, k: Tensor, v: Tensor, layout: Layout, options:
     else:  # new tokens would overwrite what the first of them still have to see
         earlier, late = _held(memory, layout, is_before=True)
         rows = layout.to_rows(k), layout.to_rows(v)
-        held = tuple(torch.cat(pair, dim=1) for pair in zip(earlier, rows, strict=True))
+        held = torch.cat([earlier[0], rows[0]], dim=1), torch.cat([earlier[1], rows[1]], dim=1)
         _keep(new_k, new_v, layout, memory)
     return layout.from_rows(_attend_to_held(layout.to_rows(q), held, layout, options, late))
 
@@ -361,7 +361,7 @@ def _attend_to_held(
 
 
 def _positions_of_rows(layout: Layout, longest: int, device: torch.device) -> Tensor:
-    """Give the positions of new tokens in rows as `to_rows` makes them, `(batch, longest)`; padding goes on counting."""
+    """Give the positions of new tokens in rows as `to_rows` has them, `(batch, longest)`; padding counts on."""
     before = torch.tensor(layout.before, device=device)
     return before[:, None] + torch.arange(longest, device=device)
 
@@ -369,7 +369,7 @@ def _positions_of_rows(layout: Layout, longest: int, device: torch.device) -> Te
 def _allowed_held(
     ours: Tensor, late: Tensor | None, layout: Layout, count: int, window: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Give the positions of what is held, `(rows, count)`, and which of it a query sees, `(rows, 1, queries, count)`."""
+    """Give the positions of what is held, `(rows, count)`, and what a query sees, `(rows, 1, queries, count)`."""
     theirs = torch.arange(count, device=ours.device)[None] if late is None else late
     real = theirs >= 0
     if theirs.shape[1] < count:  # new tokens follow those that are held

@@ -90,7 +90,7 @@ class Layout:
     # Positions ----------------------------------------------------------------------------------------------------
 
     def positions(self, device: torch.device) -> Tensor:
-        """Give each token's position in its row: `(tokens,)` where packed, otherwise `(1, length)` or `(batch, length)`.
+        """Give each token's position in its row: `(tokens,)` where packed, else `(1, length)` or `(batch, length)`.
 
         For a decoder (`lay_out(…, count_padding=False)`) a position is the number of real tokens before it, those in
         the cache included; otherwise places are counted.
@@ -317,11 +317,12 @@ def lay_out(
         layout = Layout(shape, **more)
     else:
         mask = attention_mask.to(torch.bool)
-        wanted = _wanted.get() if packed is None else packed
-        if explicit or packed is False or is_traced(mask) or (wanted is False and cache is None):
-            layout = Layout(shape, mask, **more)
-        else:
-            layout = replace(_pack(mask, share=PACK_UP_TO if wanted is None and cache is None else 1.0), **more)
+        layout = Layout(shape, mask, **more)
+        if not (explicit or packed is False or is_traced(mask)):
+            wanted = _wanted.get() if packed is None else packed
+            if wanted is not False or cache is not None:
+                share = PACK_UP_TO if wanted is None and cache is None else 1.0
+                layout = replace(_pack(mask, share=share), **more)
     if cache is not None:
         layout.before = tuple(cache.begin(layout.counts, shape[1]))
         layout.cache = cache
@@ -336,8 +337,8 @@ def _as_cache(given: Any) -> Cache | None:
         pairs = given.to_legacy_cache() if hasattr(given, "to_legacy_cache") else getattr(given, "layers", given)
         return Cache.from_legacy_cache((p.keys, p.values) if hasattr(p, "keys") else p for p in pairs)
     raise TypeError(
-        f"past_key_values is a {type(given).__name__}; it has to be a maquette.Cache, or a pair (keys, values) for each "
-        "layer, of shape (batch, heads, length, width)."
+        f"past_key_values is a {type(given).__name__}; it has to be a maquette.Cache, or a pair (keys, values) for "
+        "each layer, of shape (batch, heads, length, width)."
     )
 
 
