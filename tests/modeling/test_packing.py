@@ -225,7 +225,7 @@ def test_dropout_drops_and_keeps_the_mean(kind):
 def test_a_kernel_is_never_asked_to_attend_to_nothing(name, causal, monkeypatch):
     """Some of torch's kernels, on some devices, divide by zero for a query whose keys are all masked."""
 
-    def attend(q, k, v, allowed, *, dropout_p, is_causal, scale):
+    def attend(q, k, v, allowed, *, dropout_p, is_causal, scale, enable_gqa):
         scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
         if is_causal:
             allowed = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
