@@ -56,6 +56,7 @@ _HOMES = {
     "auto.preprocessors": ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"),
     "registry": ("ModelCard",),
     "batch.features": ("BatchFeature",),
+    "text.function_schemas": ("get_json_schema",),
     "text.encoding": ("BatchEncoding", "CharSpan", "TokenSpan"),
     "text.tokenization": ("PreTrainedTokenizer",),
     "text.tokenization_base": ("PreTrainedTokenizerBase",),

@@ -159,6 +159,7 @@ from maquette.registry import ModelCard as ModelCard
 from maquette.text.encoding import BatchEncoding as BatchEncoding
 from maquette.text.encoding import CharSpan as CharSpan
 from maquette.text.encoding import TokenSpan as TokenSpan
+from maquette.text.function_schemas import get_json_schema as get_json_schema
 from maquette.text.tokenization import PreTrainedTokenizer as PreTrainedTokenizer
 from maquette.text.tokenization_base import PreTrainedTokenizerBase as PreTrainedTokenizerBase
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast as PreTrainedTokenizerFast

@@ -18,10 +18,11 @@ from maquette.remote_code.package import package_of
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import encode_floats, refuse, to_plain
 from maquette.storage.transaction import Subtransaction, Transaction
+from maquette.text.chat_templates import choose_template, find_templates, has_media, write_templates
 
 OWN_OPTIONS = {"images_kwargs": "image_processor", "text_kwargs": "tokenizer", "audio_kwargs": "feature_extractor"}
 COUNTED = {"max_length", "truncation", "pad_to_multiple_of"}  # in tokens for one part, in samples for another
-TEMPLATE, TEMPLATE_FILE = "chat_template", "chat_template.jinja"
+TEMPLATE = "chat_template"
 NOT_SETTINGS = ("processor_class", "auto_map")
 
 
@@ -225,6 +226,28 @@ class ProcessorMixin(PretrainedMixin):
         """Turn rows of ids into texts, as the tokenizer's `batch_decode` does."""
         return self._tokenizer().batch_decode(*args, **kwargs)
 
+    def apply_chat_template(
+        self, conversation: Any, chat_template: str | None = None, *, tokenize: bool = False, **options: Any
+    ) -> Any:
+        """Turn a conversation into its text, or with `tokenize=True` into ids, as the tokenizer's method does.
+
+        The processor's own template comes before the tokenizer's. Images and sounds in messages become their marks
+        in the text; give them to the processor together with the text.
+
+        Raises:
+            InputError: ids are asked for, and a message has an image or a sound.
+        """
+        tokenizer, own = self._tokenizer(), self.__dict__.get(TEMPLATE)
+        if tokenize and (kind := has_media(conversation)):
+            raise InputError(
+                f"A message holds {kind!r} data, and apply_chat_template gives the ids of texts only. Take the text, "
+                "tokenize=False, and call the processor with it and the data."
+            )
+        if own is not None:
+            chat_template = choose_template(own, chat_template, options.get("tools"), type(self).__name__)
+        options = {"return_dict": False, **options} if tokenize else options
+        return tokenizer.apply_chat_template(conversation, chat_template=chat_template, tokenize=tokenize, **options)
+
     @property
     def model_input_names(self) -> list[str]:
         """What the parts give for a model."""
@@ -280,7 +303,7 @@ class ProcessorMixin(PretrainedMixin):
         transaction.write(PROCESSOR_FILE, to_json(encode_floats(saved._content(sections))))
         template = self.__dict__.get(TEMPLATE)
         if template is not None:
-            transaction.write(TEMPLATE_FILE, str(template))
+            write_templates(transaction, template)
 
     # Loading
 
@@ -324,8 +347,8 @@ class ProcessorMixin(PretrainedMixin):
             if not (part.optional and _is_absent(part, source, content))
         }
         settings = {name: content[name] for name in cls._fields() if name in content} | shares[""]
-        if template := source.find(TEMPLATE_FILE):
-            settings.setdefault(TEMPLATE, template.read_text(encoding="utf-8"))
+        if templates := find_templates(source):
+            settings.setdefault(TEMPLATE, templates)
         return cls._assemble(parts, settings, content)
 
     @classmethod

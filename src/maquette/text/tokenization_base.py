@@ -15,6 +15,7 @@ from tokenizers import AddedToken
 from maquette.batch.padding import SIDES, as_columns, attention_mask, check_choice, pad, padded_length, plain_rows
 from maquette.batch.tensors import check_framework, framework_of, to_tensor
 from maquette.errors import InputError, MaquetteError, UnknownFieldError, did_you_mean
+from maquette.text.chat_templates import ChatTemplates, read_template
 from maquette.text.encoding import BatchEncoding
 from maquette.text.special_tokens import FURTHER, SPECIAL_TOKENS, part_special
 from maquette.text.templates import Scratch
@@ -78,7 +79,7 @@ class TokenizerMeta(type):
         return tokenizer
 
 
-class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMeta):
+class PreTrainedTokenizerBase(ChatTemplates, TokenizerFiles, Vocabulary, metaclass=TokenizerMeta):
     """What the Python and the Rust kind of tokenizer share; write yours over one of the two.
 
     Class attributes:
@@ -125,6 +126,8 @@ class PreTrainedTokenizerBase(TokenizerFiles, Vocabulary, metaclass=TokenizerMet
         self.pad_token_type_id = settings["pad_token_type_id"]
         self.split_special_tokens = bool(settings["split_special_tokens"])
         self.name_or_path = str(settings["name_or_path"])
+        template = read_template(settings["chat_template"], self.name_or_path or type(self).__name__)
+        self.chat_template = type(self).chat_template if template is None else template
 
     def _take_tokens(self, decoder: Mapping[Any, AddedToken], named: Mapping[str, Any], more: Sequence[Any]) -> None:
         """Take in the tokens a file brings with their ids, then the special ones that the vocabulary may not have."""

@@ -2,6 +2,7 @@
 
     tokenizer_config.json    what the constructor takes, and the added tokens by id
     special_tokens_map.json  the special tokens by attribute; read where an old folder has them only here
+    chat_template.jinja      the template of conversations; see chat_templates
     added_tokens.json        the ids of tokens beyond the vocabulary; read where an old folder has them only here
     tokenizer.json           the whole tokenizer for the Rust library
     vocab.txt and the like   what the class's `vocab_files_names` says
@@ -23,6 +24,7 @@ from maquette.hub.sources import CONFIG_NAME, Source, open_source, take_source_o
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.transaction import Transaction
+from maquette.text.chat_templates import find_templates, write_templates
 from maquette.text.special_tokens import ADDITIONAL, FLAGS, FURTHER, SPECIAL_TOKENS, flags
 from maquette.version import __version__
 
@@ -39,10 +41,9 @@ LEFTOVERS = {
     "local_files_only",
     "files_loaded",
     "processor_class",
-    "chat_template",
 }
 NOT_ARGUMENTS = BOOKKEEPING | FILE_ARGUMENTS | LEFTOVERS
-KEPT = (*CODE, "processor_class", "chat_template", "transformers_version")
+KEPT = (*CODE, "processor_class", "transformers_version")
 # What the constructor of every tokenizer takes besides the special tokens, with its default.
 SETTINGS: dict[str, Any] = {
     "model_max_length": None,
@@ -57,6 +58,7 @@ SETTINGS: dict[str, Any] = {
     ADDITIONAL: None,
     "extra_special_tokens": None,
     "model_specific_special_tokens": None,
+    "chat_template": None,
 }
 
 
@@ -105,6 +107,8 @@ class TokenizerFiles(PretrainedMixin):
         }
         if not single:
             saved |= _legacy_tokens(source, saved, whole=cls.reads_tokenizer_json)
+        if not single and (templates := find_templates(source)):
+            saved["chat_template"] = templates
         saved["added_tokens_decoder"] = _decoder(saved.get("added_tokens_decoder"), source)
         arguments = cls._adapt({**saved, **cls._read_files(source, files, saved)}, kwargs)
         known = cls._known_arguments()
@@ -171,6 +175,7 @@ class TokenizerFiles(PretrainedMixin):
             transaction.write(ADDED_FILE, to_json(beyond))
         else:
             transaction.remove(ADDED_FILE)
+        write_templates(transaction, self.chat_template)  # type: ignore[attr-defined]
         self._write_vocabulary(transaction)
 
     def _pack_code(self, transaction: Transaction) -> dict[str, Any]:
@@ -194,7 +199,9 @@ class TokenizerFiles(PretrainedMixin):
     def to_config(self) -> dict[str, Any]:
         """Give the content of `tokenizer_config.json`."""
         config = {name: value for name, value in self._kept.items() if name not in CODE}
-        config |= {name: _plain(value, name) for name, value in self._arguments().items()}
+        arguments = self._arguments()
+        arguments.pop("chat_template", None)  # a file of its own
+        config |= {name: _plain(value, name) for name, value in arguments.items()}
         special = self.special_tokens_map  # type: ignore[attr-defined]
         own = {*SPECIAL_TOKENS, *self._own_special_names(), ADDITIONAL}  # type: ignore[attr-defined]
         config |= {name: token for name, token in special.items() if name in own}
@@ -217,6 +224,8 @@ class TokenizerFiles(PretrainedMixin):
             values["model_input_names"] = self.model_input_names  # type: ignore[attr-defined]
         if self.split_special_tokens:  # type: ignore[attr-defined]
             values["split_special_tokens"] = True
+        if self.chat_template is not None:  # type: ignore[attr-defined]
+            values["chat_template"] = self.chat_template  # type: ignore[attr-defined]
         return values
 
     def _saved_class_name(self) -> str:
