@@ -61,6 +61,7 @@ _HOMES = {
     "text.tokenization": ("PreTrainedTokenizer",),
     "text.tokenization_base": ("PreTrainedTokenizerBase",),
     "text.tokenization_fast": ("PreTrainedTokenizerFast",),
+    "text.byte_level_tokenization": ("ByteLevelBPETokenizer", "ByteLevelBPETokenizerFast"),
     "text.wordpiece_tokenization": ("WordPieceTokenizer", "WordPieceTokenizerFast"),
     "images.fetching": ("load_image",),
     "images.processing": ("BaseImageProcessor", "ImageFeatureExtractionMixin", "ImageProcessingMixin"),

@@ -19,6 +19,7 @@ class Finder:
 
     pattern: "re.Pattern[str]"
     tokens: dict[str, tuple[AddedToken, int]]
+    starts: frozenset[str]  # their first two characters: `<|` is soon looked for, and 256 tokens are not
 
     @classmethod
     def of(cls, tokens: Iterable[tuple[str, AddedToken, int]]) -> "Finder | None":
@@ -28,11 +29,12 @@ class Finder:
             known.setdefault(spelling, (token, index))
         if not known:
             return None
-        return cls(re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True)))), known)
+        starts = frozenset(spelling[:2] for spelling in known)
+        return cls(re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True)))), known, starts)
 
     def appears_in(self, text: str) -> bool:
         """Tell quickly whether any of the spellings occurs at all."""
-        return any(spelling in text for spelling in self.tokens)
+        return any(start in text for start in self.starts) and any(spelling in text for spelling in self.tokens)
 
     def cut(self, text: str, *, split_special: bool = False) -> Iterator[str | int]:
         """Give the text's pieces in order: what lies between the tokens as text, each token as its id."""

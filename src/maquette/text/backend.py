@@ -2,15 +2,19 @@
 
 import copy
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 
 from maquette.errors import FileFormatError, InputError, MaquetteError, SaveError, UnknownFieldError, did_you_mean
+from maquette.storage.paths import user_path
 from maquette.text.special_tokens import FLAGS
+from maquette.text.templates import Part
 from maquette.text.vocabulary_files import LARGEST_ID
 
 Result = TypeVar("Result")
@@ -71,9 +75,7 @@ def copy_backend(backend: Tokenizer) -> Tokenizer:
     try:
         return copy.deepcopy(backend)
     except Exception:
-        fresh = Tokenizer(backend.model)
-    for part in PARTS:
-        setattr(fresh, part, getattr(backend, part))
+        fresh = without_added(backend)
     for index, token in sorted(backend.get_added_tokens_decoder().items()):
         (fresh.add_special_tokens if token.special else fresh.add_tokens)([token])
         if fresh.token_to_id(token.content) != index:
@@ -87,6 +89,26 @@ def copy_backend(backend: Tokenizer) -> Tokenizer:
     if backend.padding:
         fresh.enable_padding(**backend.padding)
     return fresh
+
+
+def without_added(backend: Tokenizer) -> Tokenizer:
+    """Give a tokenizer of the same parts that knows no added tokens."""
+    fresh = Tokenizer(backend.model)
+    for part in PARTS:
+        if (own := getattr(backend, part)) is not None:
+            setattr(fresh, part, own)
+    return fresh
+
+
+def settings_in(backend: Tokenizer) -> dict[str, Any]:
+    """Give the truncation and padding that a `tokenizer.json` was saved with, as settings of a tokenizer."""
+    cut, padding = backend.truncation, backend.padding
+    settings: dict[str, Any] = {"truncation_side": cut["direction"]} if cut else {}
+    if padding:
+        settings |= {"padding_side": padding["direction"], "pad_token_type_id": padding["pad_type_id"]}
+        if backend.token_to_id(padding["pad_token"]) is not None:
+            settings["pad_token"] = padding["pad_token"]
+    return settings
 
 
 def write_backend(backend: Tokenizer, *, pretty: bool = False) -> str:
@@ -149,6 +171,15 @@ def _decode_marked(
     return decode(tokens)
 
 
+def read_backend_file(file: str | os.PathLike[str]) -> Tokenizer:
+    """Read a `tokenizer.json`, as `read_backend` does its text."""
+    try:
+        text = user_path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{file} is not text in UTF-8: {error}.") from None
+    return read_backend(text, str(file))
+
+
 def read_backend(text: str, place: str) -> Tokenizer:
     """Read the text of a `tokenizer.json`, and try it out.
 
@@ -190,7 +221,7 @@ def check_content(content: Any) -> Iterable[str]:
     tokens = set(vocabulary) if isinstance(vocabulary, dict) else {str(entry[0]) for entry in vocabulary if entry}
     if isinstance(vocabulary, dict):
         yield from _check_ids(vocabulary)
-        yield from _check_merges(model.get("merges"), tokens, model)
+        yield from check_merges(model.get("merges"), tokens, model)
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or not all(isinstance(t, dict) and isinstance(t.get("content"), str) for t in added):
         yield "added_tokens is not a list of tokens with a content each"
@@ -221,7 +252,8 @@ def _check_ids(vocabulary: Mapping[str, Any]) -> Iterable[str]:
             seen[index] = token
 
 
-def _check_merges(merges: Any, tokens: set[str], model: Mapping[str, Any]) -> Iterable[str]:
+def check_merges(merges: Any, tokens: set[str], model: Mapping[str, Any]) -> Iterable[str]:
+    """Find what merges are no pairs, or are of tokens that are not there."""
     if merges is None:
         return
     if not isinstance(merges, list):
@@ -277,6 +309,27 @@ def make_template(tokenizer: Any) -> TemplateProcessing:
         lambda: TemplateProcessing(single=forms[0], pair=forms[1], special_tokens=list(ids.items())),
         lambda why: InputError(f"The special tokens {list(ids)} make no template of the Rust library: {why}."),
     )
+
+
+def read_template(backend: Tokenizer, *, pair: bool) -> list[Part]:
+    """Find out where a tokenizer puts special tokens, by having it lay out a row of one-token texts."""
+    one = _probe(backend)
+    row = ask(lambda: backend.post_process(one, _probe(backend) if pair else None, True))
+    parts: list[Part] = []
+    for index, kind, special, sequence in zip(
+        row.ids, row.type_ids, row.special_tokens_mask, row.sequence_ids, strict=True
+    ):
+        part = (index if special else ("$B" if sequence == 1 else "$A"), kind)
+        if special or part not in parts:
+            parts.append(part)
+    return parts
+
+
+def _probe(backend: Tokenizer) -> Any:
+    for text in ("a", "0", "x y", *list(backend.get_vocab())[:100]):
+        if (encoding := ask(partial(backend.encode, text, add_special_tokens=False))).ids:
+            return encoding
+    raise InputError("This tokenizer finds no token in any text.")
 
 
 def train_backend(

@@ -9,15 +9,16 @@ from typing import Any, ClassVar, Self
 from tokenizers import AddedToken, Tokenizer, models
 
 from maquette.errors import FileFormatError, InputError
-from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.text.backend import (
     ask,
     copy_backend,
     decode_tokens,
     is_refusal,
-    read_backend,
+    read_backend_file,
+    read_template,
     replace_surrogates,
+    settings_in,
     train_backend,
     write_backend,
 )
@@ -49,7 +50,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         self._backend = self._make_backend(tokenizer_file, tokenizer_object)
         self._lock = threading.Lock()
         self._note_added()
-        super().__init__(**{**_settings_in(self._backend), **kwargs})
+        super().__init__(**{**self._settings_in_file(), **kwargs})
         self._backend.no_padding()
         self._backend.no_truncation()
 
@@ -61,11 +62,11 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 f"{type(self).__name__} needs a tokenizer: pass tokenizer_file='tokenizer.json' or tokenizer_object=…, "
                 "or load one with from_pretrained."
             )
-        try:
-            text = user_path(file).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{file} is not text in UTF-8: {error}.") from None
-        return read_backend(text, str(file))
+        return read_backend_file(file)
+
+    def _settings_in_file(self) -> dict[str, Any]:
+        """Take over what a `tokenizer.json` says of truncation and padding, as this tokenizer's own."""
+        return settings_in(self._backend)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {n: v for n, v in super().__getstate__().items() if n not in ("_lock", "_contents", "_beyond")}
@@ -273,23 +274,7 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
                 check_windows(budget - beside, options.stride, row)
 
     def _read_template(self, *, pair: bool) -> list[Part]:
-        """Find out where the library puts special tokens, by having it lay out a row of one-token texts."""
-        one = self._probe()
-        row = ask(lambda: self._backend.post_process(one, self._probe() if pair else None, True))
-        parts: list[Part] = []
-        for index, kind, special, sequence in zip(
-            row.ids, row.type_ids, row.special_tokens_mask, row.sequence_ids, strict=True
-        ):
-            part = (index if special else ("$B" if sequence == 1 else "$A"), kind)
-            if special or part not in parts:
-                parts.append(part)
-        return parts
-
-    def _probe(self) -> Any:
-        for text in ("a", "0", "x y", *list(self.get_vocab())[:100]):
-            if (encoding := ask(partial(self._backend.encode, text, add_special_tokens=False))).ids:
-                return encoding
-        raise InputError(f"{type(self).__name__} finds no token in any text.")
+        return read_template(self._backend, pair=pair)
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """Count the special tokens of a row, of one text or of a pair."""
@@ -381,14 +366,3 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
 def _name_row(row: int, problem: str) -> InputError:
     return InputError(f"Row {row}: {problem}")
-
-
-def _settings_in(backend: Tokenizer) -> dict[str, Any]:
-    """Take over the truncation and padding that a `tokenizer.json` was saved with, as this tokenizer's own."""
-    cut, padding = backend.truncation, backend.padding
-    settings: dict[str, Any] = {"truncation_side": cut["direction"]} if cut else {}
-    if padding:
-        settings |= {"padding_side": padding["direction"], "pad_token_type_id": padding["pad_type_id"]}
-        if backend.token_to_id(padding["pad_token"]) is not None:
-            settings["pad_token"] = padding["pad_token"]
-    return settings
