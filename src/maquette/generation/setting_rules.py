@@ -44,6 +44,7 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "eps
 BEAMS = ("early_stopping", "length_penalty")
 LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  # of the whole, and of what is new
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
+WATERMARK = {"greenlist_ratio", "bias", "hashing_key", "seeding_scheme", "context_width"}
 # What other ways of generating need, with the value that asks for nothing.
 MISSING = {
     "use_mtp": False,
@@ -92,6 +93,8 @@ def list_faults(config: Settings) -> Iterator[str]:
         yield f"num_return_sequences={sequences} is more than num_beams={beams} can give: raise num_beams"
     if config.do_sample and config.temperature == 0:
         yield "temperature=0 divides by nothing; for the likeliest token at each step, set do_sample=False"
+    if unknown := sorted({*(config.watermarking_config or ())} - WATERMARK):
+        yield f"watermarking_config has {', '.join(unknown)}; known are {', '.join(sorted(WATERMARK))}"
     yield from _lengths(config)
     yield from _forced(config)
     yield from (
