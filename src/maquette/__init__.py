@@ -45,6 +45,15 @@ _HOMES = {
         "RepetitionPenaltyLogitsProcessor",
         "SequenceBiasLogitsProcessor",
     ),
+    "generation.stopping": (
+        "ConfidenceCriteria",
+        "EosTokenCriteria",
+        "MaxLengthCriteria",
+        "MaxTimeCriteria",
+        "StopStringCriteria",
+        "StoppingCriteria",
+        "StoppingCriteriaList",
+    ),
     "generation.truncation": (
         "EpsilonLogitsWarper",
         "EtaLogitsWarper",

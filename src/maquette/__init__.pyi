@@ -55,6 +55,13 @@ from maquette.generation.penalties import NoRepeatNGramLogitsProcessor as NoRepe
 from maquette.generation.penalties import PresencePenaltyLogitsProcessor as PresencePenaltyLogitsProcessor
 from maquette.generation.penalties import RepetitionPenaltyLogitsProcessor as RepetitionPenaltyLogitsProcessor
 from maquette.generation.penalties import SequenceBiasLogitsProcessor as SequenceBiasLogitsProcessor
+from maquette.generation.stopping import ConfidenceCriteria as ConfidenceCriteria
+from maquette.generation.stopping import EosTokenCriteria as EosTokenCriteria
+from maquette.generation.stopping import MaxLengthCriteria as MaxLengthCriteria
+from maquette.generation.stopping import MaxTimeCriteria as MaxTimeCriteria
+from maquette.generation.stopping import StoppingCriteria as StoppingCriteria
+from maquette.generation.stopping import StoppingCriteriaList as StoppingCriteriaList
+from maquette.generation.stopping import StopStringCriteria as StopStringCriteria
 from maquette.generation.truncation import EpsilonLogitsWarper as EpsilonLogitsWarper
 from maquette.generation.truncation import EtaLogitsWarper as EtaLogitsWarper
 from maquette.generation.truncation import MinPLogitsWarper as MinPLogitsWarper

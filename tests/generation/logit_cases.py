@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 ROWS, WIDTH, VOCABULARY = 4, 9, 43
 LENGTHS = [9, 3, 1, 6]  # of the ragged rows
 ENDS = [3, 5]
@@ -59,3 +61,39 @@ CHAINS: dict[str, dict[str, Any]] = {
     "watermark": {"do_sample": True, "top_k": 10, "watermarking_config": {"bias": 1.5, "greenlist_ratio": 0.5}},
     "nothing": {},
 }
+
+# What is written to files, both ways.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sampling": {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.95},
+    "beams": {"num_beams": 4, "num_return_sequences": 3, "length_penalty": -0.5, "early_stopping": "never"},
+    "tokens": {"eos_token_id": [2, 7], "pad_token_id": 0, "bos_token_id": 1, "suppress_tokens": [5, 6]},
+    "words": {
+        "bad_words_ids": [[3], [4, 5]],
+        "sequence_bias": [[[8], 1.5], [[9, 10], -2.0]],
+        "stop_strings": ["a", "b"],
+    },
+    "lengths": {
+        "max_new_tokens": 5,
+        "min_new_tokens": 2,
+        "exponential_decay_length_penalty": [3, 1.1],
+        "max_time": 2.5,
+    },
+    "drafts": {"num_assistant_tokens": 4, "prompt_lookup_num_tokens": 3, "max_matching_ngram_size": 3},
+    "outputs": {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, "use_cache": False},
+    "penalties": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "epsilon_cutoff": 0.0, "guidance_scale": 1.5},
+}
+OWN = {"own": {"do_sample": True, "seed": 3, "max_rows": 4, "frequency_penalty": 0.5, "presence_penalty": -0.5}}
+FOREIGN = {"foreign": {"lang_to_id": {"<|de|>": 3}, "is_multilingual": True, "max_length": 9}}
+
+
+def make_inputs() -> tuple[Any, Any]:
+    """Give ids and scores, `(ROWS, WIDTH)` and `(ROWS, VOCABULARY)`."""
+    random = np.random.default_rng(5)
+    ids = random.integers(0, 9, (ROWS, WIDTH))  # few different ones, so that n-grams repeat
+    ids[0, -3:] = [0, 1, 2]
+    ids[0, :3] = [0, 1, 2]
+    ids[1, :3] = [1, 2, 1]
+    scores = random.normal(0, 2.5, (ROWS, VOCABULARY)).astype(np.float32)
+    scores[1, 10:14] = scores[1, 10]  # ties
+    scores[2, 20] = -np.inf
+    return ids, scores

@@ -2,8 +2,6 @@
 
 import itertools
 import math
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from logit_cases import CASES, CHAINS, ENDS, LENGTHS, ROWS, VOCABULARY, WIDTH
+from logit_cases import CASES, CHAINS, ENDS, LENGTHS, ROWS, VOCABULARY, WIDTH, make_inputs
 from torch import Tensor
 
 from maquette import ConfigurationError, GenerationConfig, InputError
@@ -25,30 +23,14 @@ from maquette.generation.ragged_ids import RaggedIds
 NEAR = {"rtol": 2e-6, "atol": 2e-6}
 
 
-def make_inputs() -> tuple[Tensor, Tensor]:
-    random = np.random.default_rng(5)
-    ids = random.integers(0, 9, (ROWS, WIDTH))  # few different ones, so that n-grams repeat
-    ids[0, -3:] = [0, 1, 2]
-    ids[0, :3] = [0, 1, 2]
-    ids[1, :3] = [1, 2, 1]
-    scores = random.normal(0, 2.5, (ROWS, VOCABULARY)).astype(np.float32)
-    scores[1, 10:14] = scores[1, 10]  # ties
-    scores[2, 20] = -np.inf
+def tensors() -> tuple[Tensor, Tensor]:
+    ids, scores = make_inputs()
     return torch.from_numpy(ids), torch.from_numpy(scores)
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
-    folder = tmp_path_factory.mktemp("logits")
-    ids, scores = make_inputs()
-    np.savez(folder / "inputs.npz", ids=ids.numpy(), scores=scores.numpy())
-    script = Path(__file__).parent / "peer_logits.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "outputs.npz") as stored:
+def theirs(peer_side: Path) -> dict[str, Tensor]:
+    with np.load(peer_side / "logits" / "outputs.npz") as stored:
         return {name: torch.from_numpy(stored[name]) for name in stored.files}
 
 
@@ -65,7 +47,7 @@ def make(name: str) -> LogitsProcessor:
 
 def ragged() -> tuple[RaggedIds, Tensor]:
     """Give the rows with rubbish behind them, of no prompt."""
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     for row, length in enumerate(LENGTHS):
         ids[row, length:] = 10**6 if row == 1 else 4
     return RaggedIds(ids, LENGTHS, prompts=[0] * ROWS), scores
@@ -73,7 +55,7 @@ def ragged() -> tuple[RaggedIds, Tensor]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_batches_get_the_peers_numbers(theirs: dict[str, Tensor], name: str) -> None:
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     before = scores.clone()
     torch.testing.assert_close(make(name)(ids, scores), theirs[f"batch/{name}"], **NEAR)
     assert torch.equal(scores, before)  # what was given is left alone
@@ -89,7 +71,7 @@ def test_ragged_rows_get_what_the_peer_gives_each_alone(theirs: dict[str, Tensor
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_settings_give_the_peers_chain(theirs: dict[str, Tensor], name: str) -> None:
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     rows = RaggedIds(ids, LENGTHS, prompts=LENGTHS)
     config = GenerationConfig(**CHAINS[name]).settle()
     found = processors_for(config, ends=ENDS, vocab_size=VOCABULARY).process(rows, scores)
@@ -139,7 +121,7 @@ def test_an_encoders_ngrams_are_forbidden(size: int) -> None:
 
 
 def test_an_encoders_tokens_count_more() -> None:
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     source = torch.tensor([[1, 2, 3], [4, 5, 6]])
     found = penalties.EncoderRepetitionPenaltyLogitsProcessor(2.0, source)(ids, scores)  # two beams of each text
     for row, token in itertools.product(range(ROWS), range(VOCABULARY)):
@@ -149,7 +131,7 @@ def test_an_encoders_tokens_count_more() -> None:
 
 
 def test_ragged_rows_know_their_prompts() -> None:
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     rows = RaggedIds(ids, LENGTHS, prompts=[4, 3, 0, 6])  # 5, 0, 1 and 0 new tokens
     least = constraints.MinNewTokensLengthLogitsProcessor(0, 2, ENDS).process(rows, scores)
     assert least[:, ENDS].isneginf().all(1).tolist() == [False, True, True, True]
@@ -226,7 +208,7 @@ def test_functions_that_know_batches_get_rows_of_one_length_without_padding() ->
         assert found[row, 0] == rows.row(row).sum() + length
         torch.testing.assert_close(found[row, 1:], scores[row, 1:] + length)
     assert sorted(map(len, own.seen)) == [1] * ROWS
-    ids, _ = make_inputs()
+    ids, _ = tensors()
     own.seen.clear()
     own.process(RaggedIds.of_batch(ids), scores)
     assert own.seen == [ids.tolist()]  # all at once, where none is shorter
@@ -236,7 +218,7 @@ def test_a_list_hands_arguments_to_those_that_name_them() -> None:
     def with_more(input_ids: Tensor, scores: Tensor, factor: float) -> Tensor:
         return scores * factor
 
-    ids, scores = make_inputs()
+    ids, scores = tensors()
     found = LogitsProcessorList([own_function, with_more])(ids, scores, factor=2.0)
     torch.testing.assert_close(found, (scores + WIDTH) * 2.0)
     with pytest.raises(InputError, match="factor"):

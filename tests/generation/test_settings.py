@@ -3,13 +3,12 @@
 import copy
 import json
 import logging
-import os
 import pickle
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from logit_cases import FOREIGN, OWN, SETTINGS
 
 from maquette import (
     ConfigurationError,
@@ -23,49 +22,15 @@ from maquette.generation import configuration
 from maquette.generation.setting_rules import DEFAULTS, MISSING, SAMPLING, UNUSED
 from maquette.generation.settings import Settings
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "sampling": {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.95},
-    "beams": {"num_beams": 4, "num_return_sequences": 3, "length_penalty": -0.5, "early_stopping": "never"},
-    "tokens": {"eos_token_id": [2, 7], "pad_token_id": 0, "bos_token_id": 1, "suppress_tokens": [5, 6]},
-    "words": {
-        "bad_words_ids": [[3], [4, 5]],
-        "sequence_bias": [[[8], 1.5], [[9, 10], -2.0]],
-        "stop_strings": ["a", "b"],
-    },
-    "lengths": {
-        "max_new_tokens": 5,
-        "min_new_tokens": 2,
-        "exponential_decay_length_penalty": [3, 1.1],
-        "max_time": 2.5,
-    },
-    "drafts": {"num_assistant_tokens": 4, "prompt_lookup_num_tokens": 3, "max_matching_ngram_size": 3},
-    "outputs": {"return_dict_in_generate": True, "output_scores": True, "output_logits": True, "use_cache": False},
-    "penalties": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "epsilon_cutoff": 0.0, "guidance_scale": 1.5},
-}
-OWN = {"own": {"do_sample": True, "seed": 3, "max_rows": 4, "frequency_penalty": 0.5, "presence_penalty": -0.5}}
-FOREIGN = {"foreign": {"lang_to_id": {"<|de|>": 3}, "is_multilingual": True, "max_length": 9}}
-
 
 @pytest.fixture(autouse=True)
 def _said_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configuration, "_reported", set())
 
 
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder through which both libraries went."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
-    folder = tmp_path_factory.mktemp("exchange")
-    (folder / "ours.json").write_text(json.dumps({**SETTINGS, **OWN}))
-    (folder / "theirs.json").write_text(json.dumps({**SETTINGS, **FOREIGN}))
-    for name, settings in {**SETTINGS, **OWN}.items():
-        GenerationConfig(**settings).save_pretrained(folder / "ours" / name)
-    script = Path(__file__).parent / "peer_settings.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return folder
+@pytest.fixture
+def exchange(peer_side: Path) -> Path:
+    return peer_side / "settings"
 
 
 def test_the_peer_reads_our_files(exchange: Path) -> None:

@@ -1,0 +1,38 @@
+"""What the peer makes of settings, scores and stop strings: one process for all tests of this folder."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from logit_cases import FOREIGN, OWN, SETTINGS, make_inputs
+from stop_cases import STOPS, make_tokenizer
+
+from maquette import GenerationConfig
+
+
+@pytest.fixture(scope="session")
+def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder through which both libraries went."""
+    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
+    if not peer_python:
+        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
+    folder = tmp_path_factory.mktemp("peer")
+    for name in ("settings", "logits", "stops"):
+        (folder / name).mkdir()
+    (folder / "settings" / "ours.json").write_text(json.dumps({**SETTINGS, **OWN}))
+    (folder / "settings" / "theirs.json").write_text(json.dumps({**SETTINGS, **FOREIGN}))
+    for name, settings in {**SETTINGS, **OWN}.items():
+        GenerationConfig(**settings).save_pretrained(folder / "settings" / "ours" / name)
+    ids, scores = make_inputs()
+    np.savez(folder / "logits" / "inputs.npz", ids=ids, scores=scores)
+    tokenizer = make_tokenizer()
+    tokenizer.save(str(folder / "stops" / "tokenizer.json"))
+    cases = [{"strings": strings, "rows": [tokenizer.encode(text).ids for text in texts]} for strings, texts in STOPS]
+    (folder / "stops" / "stops.json").write_text(json.dumps(cases))
+    script = Path(__file__).parent / "peer_side.py"
+    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder

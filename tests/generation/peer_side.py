@@ -1,0 +1,80 @@
+"""Run by the peer's interpreter, once for all tests of this folder: what the peer makes of the same things.
+
+    python peer_side.py FOLDER
+
+FOLDER has `settings/`, with ours.json ({name: settings}), each saved by maquette as ours/name, and theirs.json;
+`logits/inputs.npz`, ids and scores; and `stops/`, with tokenizer.json and stops.json ({stop strings, rows of ids}).
+
+This writes settings/read.json, what the peer read from ours, settings/theirs/name, what it saved, and names.json;
+logits/outputs.npz: `batch/name` for a batch of equal rows, `row/name/r` for each of the ragged rows alone, without
+padding, and `chain/name/r` for those of whole settings; stops/found.json, for each row where it would have ended.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from logit_cases import CASES, CHAINS, ENDS, LENGTHS, VOCABULARY
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.generation import logits_process
+from transformers.generation.stopping_criteria import StopStringCriteria
+
+
+def exchange_settings(folder: Path) -> None:
+    read = {}
+    for name in json.loads((folder / "ours.json").read_text()):
+        config = GenerationConfig.from_pretrained(folder / "ours" / name)
+        read[name] = {key: value for key, value in config.to_dict().items() if value is not None}
+    (folder / "read.json").write_text(json.dumps(read))
+    for name, settings in json.loads((folder / "theirs.json").read_text()).items():
+        GenerationConfig(**settings).save_pretrained(folder / "theirs" / name)
+    names = [name for name in vars(GenerationConfig()) if not name.startswith("_")]
+    (folder / "names.json").write_text(json.dumps(names))
+
+
+def compute_logits(folder: Path) -> None:
+    stored = np.load(folder / "inputs.npz")
+    ids, scores = torch.from_numpy(stored["ids"]), torch.from_numpy(stored["scores"])
+    found = {}
+    for name, (kind, arguments) in CASES.items():
+        make = getattr(logits_process, kind)
+        found[f"batch/{name}"] = make(*arguments)(ids, scores.clone())
+        for row, length in enumerate(LENGTHS):
+            found[f"row/{name}/{row}"] = make(*arguments)(ids[row : row + 1, :length], scores[row : row + 1].clone())
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=4, n_layer=1, n_head=1, n_positions=16)
+    model = GPT2LMHeadModel(config)
+    for name, settings in CHAINS.items():
+        generation = GenerationConfig(**{"eos_token_id": ENDS, "pad_token_id": 0, **settings})
+        for row, length in enumerate(LENGTHS):
+            if "max_new_tokens" in settings:
+                generation.max_length = length + settings["max_new_tokens"]
+            model._prepare_special_tokens(generation, device="cpu")
+            chain = model._get_logits_processor(generation, input_ids_seq_length=length, device="cpu")
+            found[f"chain/{name}/{row}"] = chain(ids[row : row + 1, :length], scores[row : row + 1].clone())
+    np.savez(folder / "outputs.npz", **{name: value.numpy() for name, value in found.items()})
+
+
+def find_stops(folder: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    found = []
+    for case in json.loads((folder / "stops.json").read_text()):
+        criterion = StopStringCriteria(tokenizer=tokenizer, stop_strings=case["strings"])
+        rows = [torch.tensor([row]) for row in case["rows"]]
+        lengths = [range(1, row.shape[1] + 1) for row in rows]
+        found.append(
+            [[bool(criterion(row[:, :n], None)[0]) for n in ns] for row, ns in zip(rows, lengths, strict=True)]
+        )
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+def main(folder: Path) -> None:
+    transformers.logging.set_verbosity_error()
+    exchange_settings(folder / "settings")
+    compute_logits(folder / "logits")
+    find_stops(folder / "stops")
+
+
+main(Path(sys.argv[1]))
