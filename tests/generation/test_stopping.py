@@ -1,4 +1,4 @@
-"""When rows end: stop strings against the peer and against the whole text, lengths, tokens, time, one's own criteria."""
+"""When rows end: stop strings against the peer and the whole text, lengths, tokens, time, criteria of one's own."""
 
 import json
 import time
