@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from maquette.configuration.schema import parameters
 from maquette.errors import ConfigurationError
+from maquette.modeling.interface import ITEMS, Interface
 from maquette.modeling.problems import IGNORED
 from maquette.storage.json_values import own_copy
 from maquette.training.arguments import TrainingArguments
 from maquette.training.callbacks import Callbacks, TrainerCallback
 from maquette.training.collation import DataCollatorWithPadding, default_data_collator
 from maquette.training.data import BatchShard, Plan, make_loader
-from maquette.training.interface import ITEMS, Interface
 from maquette.training.label_shift import leave_out_padding, shifts_labels
 from maquette.training.metrics import (
     EvalPrediction,

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from maquette.errors import ConfigurationError, InputError, bullets, did_you_mean
+from maquette.modeling.interface import Interface
 from maquette.modeling.problems import IGNORED
 from maquette.training.collation import LABEL_SPELLINGS
 from maquette.training.data import has_column, is_indexed, read_rows
-from maquette.training.interface import Interface
 from maquette.training.metrics import read_scores
 from maquette.training.random_states import seeded
 from maquette.training.undoing import undone
