@@ -87,6 +87,8 @@ _HOMES = {
         "BaseModelOutputWithNoAttention",
         "BaseModelOutputWithPoolingAndNoAttention",
         "CausalLMOutput",
+        "GenerateBeamDecoderOnlyOutput",
+        "GenerateDecoderOnlyOutput",
         "CausalLMOutputWithPast",
         "ImageClassifierOutput",
         "ImageClassifierOutputWithNoAttention",

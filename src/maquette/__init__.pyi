@@ -90,6 +90,8 @@ from maquette.modeling.outputs import (
     BaseModelOutputWithPoolingAndNoAttention as BaseModelOutputWithPoolingAndNoAttention,
 )
 from maquette.modeling.outputs import CausalLMOutput as CausalLMOutput
+from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput as GenerateBeamDecoderOnlyOutput
+from maquette.modeling.outputs import GenerateDecoderOnlyOutput as GenerateDecoderOnlyOutput
 from maquette.modeling.outputs import ImageClassifierOutput as ImageClassifierOutput
 from maquette.modeling.outputs import ImageClassifierOutputWithNoAttention as ImageClassifierOutputWithNoAttention
 from maquette.modeling.outputs import MaskedImageModelingOutput as MaskedImageModelingOutput

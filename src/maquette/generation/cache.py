@@ -401,6 +401,19 @@ class Cache:
         return new
 
 
+def as_cache(given: Any) -> Cache | None:
+    """Take a cache, or keys and values that something else computed."""
+    if given is None or isinstance(given, Cache):
+        return given
+    if isinstance(given, tuple | list) or hasattr(given, "to_legacy_cache") or hasattr(given, "layers"):
+        pairs = given.to_legacy_cache() if hasattr(given, "to_legacy_cache") else getattr(given, "layers", given)
+        return Cache.from_legacy_cache((p.keys, p.values) if hasattr(p, "keys") else p for p in pairs)
+    raise TypeError(
+        f"past_key_values is a {type(given).__name__}; it has to be a maquette.Cache, or a pair (keys, values) for "
+        "each layer, of shape (batch, heads, length, width)."
+    )
+
+
 def in_blocks(tokens: int) -> int:
     """Round up to whole blocks."""
     return -(-max(tokens, 1) // BLOCK) * BLOCK

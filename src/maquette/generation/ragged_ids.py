@@ -61,13 +61,20 @@ class RaggedIds:
 
     # Other rows ------------------------------------------------------------------------------------------------
 
-    def append(self, tokens: Tensor) -> None:
-        """Add one token to each row, `(rows,)`; the room grows in doubles, so that little is copied."""
+    def append(self, tokens: Tensor, *, only: Sequence[int] | None = None) -> None:
+        """Add one token to each row, or to some rows only; the room grows in doubles, so that little is copied.
+
+        Args:
+            tokens: `(rows,)`.
+            only: the rows' indices; all unless given.
+        """
         if self.ids.shape[1] <= max(self.lengths, default=0):
             self.ids = torch.nn.functional.pad(self.ids, (0, max(16, self.ids.shape[1])))
-        places = torch.tensor(self.lengths, device=self.ids.device)[:, None]
-        self.ids.scatter_(1, places, tokens.to(self.ids)[:, None])
-        self.lengths = [length + 1 for length in self.lengths]
+        rows = range(len(self.lengths)) if only is None else only
+        places = torch.tensor([[*rows], [self.lengths[row] for row in rows]], device=self.ids.device)
+        self.ids[places[0], places[1]] = tokens.to(self.ids)
+        for row in rows:
+            self.lengths[row] += 1
         self._forget()
 
     def select(self, rows: Sequence[int]) -> "RaggedIds":

@@ -38,11 +38,6 @@ class AdapterMixin:
         if (hook := self.__dict__.pop("_grad_hook", None)) is not None:
             hook.remove()
 
-    @classmethod
-    def can_generate(cls) -> bool:
-        """Whether the class has a method `generate`."""
-        return callable(getattr(cls, "generate", None))
-
     def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:
         """Give what `forward` takes for the next token; override it where that is more than what was given."""
         return {"input_ids": input_ids, **kwargs}

@@ -167,7 +167,12 @@ class ModelMixin(PretrainedMixin):
         report = cls._match(model, weights, checkpoint, tolerance)
         model = cls._fill(model, pending, weights, report, dtype=kind)
         model._place(device_map)
+        if source is not None:
+            model._read_beside(source)
         return (model, report.as_dict()) if output_loading_info else model
+
+    def _read_beside(self, source: Source) -> None:
+        """Override to read what else lies beside the weights."""
 
     @classmethod
     def _match(
@@ -293,7 +298,11 @@ class ModelMixin(PretrainedMixin):
         config.dtype = self._dtype_name()
         pack_code(self._own_class(), config, transaction)
         config._write_file(transaction)
+        self._write_beside(transaction)
         write_weights(transaction, sizes, write_file, limit=parse_size(max_shard_size), variant=variant)
+
+    def _write_beside(self, transaction: Transaction) -> None:
+        """Override to write what else belongs beside the weights."""
 
     # Answering -------------------------------------------------------------------------------------------------
 

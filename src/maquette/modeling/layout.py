@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette.generation.cache import Cache
+from maquette.generation.cache import Cache, as_cache
 from maquette.modeling.outputs import BaseModelOutput
 
 # Pack where at most this share of the places is real; measured in benchmarks/distilbert.py.
@@ -308,7 +308,7 @@ def lay_out(
     shape = (inputs.shape[0], inputs.shape[1])
     weights: list[Tensor] | None = [] if keep_weights else None
     explicit = explicit or keep_weights
-    cache = _as_cache(cache)
+    cache = as_cache(cache)
     counts_padding = cache is None if count_padding is None else count_padding
     more: dict[str, Any] = {"explicit": explicit, "weights": weights, "counts_padding": counts_padding}
     if attention_mask is not None:
@@ -327,19 +327,6 @@ def lay_out(
         layout.before = tuple(cache.begin(layout.counts, shape[1]))
         layout.cache = cache
     return layout
-
-
-def _as_cache(given: Any) -> Cache | None:
-    """Take a cache, or keys and values that something else computed."""
-    if given is None or isinstance(given, Cache):
-        return given
-    if isinstance(given, tuple | list) or hasattr(given, "to_legacy_cache") or hasattr(given, "layers"):
-        pairs = given.to_legacy_cache() if hasattr(given, "to_legacy_cache") else getattr(given, "layers", given)
-        return Cache.from_legacy_cache((p.keys, p.values) if hasattr(p, "keys") else p for p in pairs)
-    raise TypeError(
-        f"past_key_values is a {type(given).__name__}; it has to be a maquette.Cache, or a pair (keys, values) for "
-        "each layer, of shape (batch, heads, length, width)."
-    )
 
 
 def _fit_mask(mask: Tensor, shape: tuple[int, int], cache: Cache | None) -> Tensor:

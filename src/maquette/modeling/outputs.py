@@ -339,3 +339,45 @@ class Wav2Vec2ForPreTrainingOutput(ModelOutput):
     attentions: tuple[Any, ...] | None = None
     contrastive_loss: Any = None
     diversity_loss: Any = None
+
+
+class GenerateDecoderOnlyOutput(ModelOutput):
+    """What `generate` gives back on request.
+
+    Attributes:
+        sequences: `(rows, length)`, prompts and new tokens.
+        scores: for each new token the scores it was chosen by, `(rows, vocabulary)`.
+        logits: for each new token what the model gave, `(rows, vocabulary)`.
+        attentions, hidden_states: for each step those of the forward.
+        past_key_values: the cache, in which each row has its slot.
+    """
+
+    sequences: Any = None
+    scores: Any = None
+    logits: Any = None
+    attentions: Any = None
+    hidden_states: Any = None
+    past_key_values: Any = None
+
+
+class GenerateBeamDecoderOnlyOutput(ModelOutput):
+    """What `generate` gives back on request, with beams.
+
+    Attributes:
+        sequences: `(rows, length)`, prompts and new tokens.
+        sequences_scores: `(rows,)`, the sum of log-probabilities, divided by the length penalty.
+        scores: for each step `(prompts · beams, vocabulary)`, log-probabilities.
+        logits: for each step `(prompts · beams, vocabulary)`, what the model gave.
+        beam_indices: `(rows, new tokens)`, the beam in which each token was chosen; -1 at padding.
+        attentions, hidden_states: for each step those of the forward.
+        past_key_values: the cache.
+    """
+
+    sequences: Any = None
+    sequences_scores: Any = None
+    scores: Any = None
+    logits: Any = None
+    beam_indices: Any = None
+    attentions: Any = None
+    hidden_states: Any = None
+    past_key_values: Any = None

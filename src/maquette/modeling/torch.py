@@ -20,6 +20,7 @@ from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
+from maquette.modeling.generating import GenerationMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
 from maquette.modeling.masks import MaskMixin
 from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
@@ -65,7 +66,9 @@ class ModelMeta(type):
         return model
 
 
-class PreTrainedModel(AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta):
+class PreTrainedModel(
+    GenerationMixin, AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta
+):
     """A torch module that is made from a configuration, saved to a folder, and loaded back exactly.
 
     Set `config_class`, take `config` first in `__init__`, call `super().__init__(config)`, build layers, and write

@@ -1,0 +1,227 @@
+"""Runs a decoder over rows of tokens, and gives the logits that follow each row's last one.
+
+A reader has slots, one for each row that is being continued. Rows in use always have the first slots, so that what is
+kept of them is read without copying.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from maquette.errors import InputError
+from maquette.generation.cache import Cache
+
+logger = logging.getLogger(__name__)
+
+Row = Tensor  # ids `(length,)`, or vectors `(length, dim)`
+Rows = Sequence[Row] | Tensor  # rows of one length may also come as ids `(rows, length)`
+
+
+class Reader(Protocol):
+    """What the engine asks of a decoder."""
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether tokens can be taken back."""
+
+    def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
+        """Read new tokens of the rows in `first`, `first + 1`, …; gives an output with `logits`.
+
+        Args:
+            first: the first slot.
+            rows: the new tokens of each; none at all for a row that only waits.
+            numbers: the caller's number of each row's prompt, for what else belongs to it.
+            last: for how many of each row's last tokens logits are wanted.
+
+        Returns:
+            An output whose logits are `(rows, last, vocabulary)`; rows with fewer tokens begin with anything.
+        """
+
+    def move(self, source: int, target: int) -> None:
+        """Let a slot hold a copy of what another holds."""
+
+    def clear(self, slot: int) -> None:
+        """Forget what a slot holds."""
+
+    def reorder(self, sources: Sequence[int]) -> None:
+        """Let slot i hold what slot `sources[i]` held."""
+
+    def drop(self, first: int, counts: Sequence[int]) -> None:
+        """Let slots forget so many of their last tokens."""
+
+
+class CachedReader:
+    """Reads with a decoder that keeps what it read in a `Cache`.
+
+    Args:
+        model: called as `model(input_ids, attention_mask=…, past_key_values=…)`.
+        names: the further arguments that its `forward` takes.
+        cache: to go on from; a new one unless given.
+        inputs: what else belongs to each prompt, `(prompts, …)`, given with a row's first tokens.
+        options: arguments for every call.
+        pad: the id that stands at padding; any will do, for it is never read.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        names: Sequence[str],
+        *,
+        cache: Cache,
+        inputs: Mapping[str, Tensor] | None = None,
+        options: Mapping[str, Any] | None = None,
+        pad: int = 0,
+        device: Any = "cpu",
+    ) -> None:
+        self.model, self.cache, self.inputs, self.pad, self.device = model, cache, dict(inputs or {}), pad, device
+        self.options = dict(options or {})
+        if "use_cache" in names:
+            self.options["use_cache"] = True
+        if "return_dict" in names:
+            self.options["return_dict"] = True
+        self.keeps_logits = "logits_to_keep" in names
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether tokens can be taken back."""
+        return self.cache.can_rewind
+
+    def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
+        """Read new tokens, as `Reader` says."""
+        view = self.cache.narrow(first, len(rows))
+        is_first = not any(view.lengths)
+        arguments: dict[str, Any] = {**pad_rows(rows, self.pad, self.device)}
+        if is_first and self.inputs:
+            index = torch.tensor(list(numbers), device=self.device)
+            arguments |= {name: value[index] for name, value in self.inputs.items()}
+        if self.keeps_logits:
+            arguments["logits_to_keep"] = last
+        before, counts = view.lengths, [len(row) for row in rows]
+        output = self.model(**arguments, past_key_values=view, **self.options)
+        check_logits(output, self.model)
+        if view.lengths != [old + new for old, new in zip(before, counts, strict=True)]:
+            raise NotCachedError
+        output["logits"] = output["logits"][:, -last:]
+        return output
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a slot."""
+        self.cache.move(source, target)
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot."""
+        self.cache.clear(slot)
+
+    def reorder(self, sources: Sequence[int]) -> None:
+        """Take the first slots in another order."""
+        self.cache.narrow(0, len(sources)).reorder(sources)
+
+    def drop(self, first: int, counts: Sequence[int]) -> None:
+        """Take tokens back."""
+        view = self.cache.narrow(first, len(counts))
+        view.rewind([length - count for length, count in zip(view.lengths, counts, strict=True)])
+
+
+class NotCachedError(Exception):
+    """A model has taken a cache, and has not put its tokens there."""
+
+
+class RecomputingReader:
+    """Reads whole rows again for every token, with a model that keeps nothing; rows of one length together."""
+
+    can_rewind = True
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        names: Sequence[str],
+        *,
+        inputs: Mapping[str, Tensor] | None = None,
+        options: Mapping[str, Any] | None = None,
+        device: Any = "cpu",
+    ) -> None:
+        self.model, self.inputs, self.device = model, dict(inputs or {}), device
+        self.options = {**(options or {}), **{n: v for n, v in _WITHOUT_CACHE.items() if n in names}}
+        self.takes_mask = "attention_mask" in names
+        self.slots: dict[int, tuple[int, Row]] = {}
+
+    def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
+        """Read new tokens, as `Reader` says."""
+        for slot, (row, number) in enumerate(zip(rows, numbers, strict=True), start=first):
+            held = self.slots.get(slot)
+            self.slots[slot] = (number, row if held is None else torch.cat([held[1], row]))
+        groups: dict[int, list[int]] = {}
+        for place in range(len(rows)):
+            groups.setdefault(len(self.slots[first + place][1]), []).append(place)
+        logits: list[Tensor] = [torch.empty(0)] * len(rows)
+        output: Any = None
+        for length, places in groups.items():
+            output = self._read_group([self.slots[first + place] for place in places], length)
+            for place, found in zip(places, output["logits"][:, -last:], strict=True):
+                logits[place] = found
+        return type(output)({"logits": torch.nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")})
+
+    def _read_group(self, held: Sequence[tuple[int, Row]], length: int) -> Any:
+        numbers = torch.tensor([number for number, _ in held], device=self.device)
+        arguments = pad_rows([row for _, row in held], 0, self.device)
+        if not self.takes_mask:
+            arguments.pop("attention_mask", None)
+        more = {name: value[numbers] for name, value in self.inputs.items()}
+        output = self.model(**arguments, **more, **self.options)
+        check_logits(output, self.model)
+        return output
+
+    def move(self, source: int, target: int) -> None:
+        """Copy a slot."""
+        self.slots[target] = self.slots[source]
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot."""
+        self.slots.pop(slot, None)
+
+    def reorder(self, sources: Sequence[int]) -> None:
+        """Take the first slots in another order."""
+        held = [self.slots[source] for source in sources]
+        self.slots.update(enumerate(held))
+
+    def drop(self, first: int, counts: Sequence[int]) -> None:
+        """Take tokens back."""
+        for slot, count in enumerate(counts, start=first):
+            number, row = self.slots[slot]
+            self.slots[slot] = (number, row[: len(row) - count])
+
+
+_WITHOUT_CACHE = {"use_cache": False, "return_dict": True}
+
+
+def pad_rows(rows: Rows, pad: int, device: Any) -> dict[str, Tensor]:
+    """Give the arguments that say what to read: padded on the left, so that the last place is each row's last."""
+    if isinstance(rows, Tensor):
+        return {"input_ids": rows}
+    kind = "inputs_embeds" if rows[0].ndim == 2 else "input_ids"
+    lengths = [len(row) for row in rows]
+    if min(lengths) == max(lengths):
+        return {kind: torch.stack(list(rows)).to(device)}
+    fill = 0.0 if kind == "inputs_embeds" else pad
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=fill, padding_side="left")
+    places = torch.arange(-max(lengths), 0)
+    mask = (places >= -torch.tensor(lengths)[:, None]).long()
+    return {kind: padded.to(device), "attention_mask": mask.to(device)}
+
+
+def check_logits(output: Any, model: Any) -> None:
+    """Refuse an output that has no scores of a vocabulary.
+
+    Raises:
+        InputError: saying what there is.
+    """
+    names = list(output) if isinstance(output, Mapping) else [type(output).__name__]
+    if not isinstance(output, Mapping) or not isinstance(output.get("logits"), Tensor) or output["logits"].ndim != 3:
+        raise InputError(
+            f"{type(model).__name__}.generate: forward gives {', '.join(names) or 'nothing'}, and generating needs "
+            "`logits` of shape (batch, length, vocabulary) in a ModelOutput. Load a model with a head for causal "
+            "language modelling, or return CausalLMOutput(logits=…)."
+        )

@@ -1,0 +1,59 @@
+"""What rows have got so far, put together as `generate` gives it back."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maquette.generation.configuration import GenerationConfig
+from maquette.generation.engine import Step
+from maquette.generation.prompts import Prompts
+
+
+class Results:
+    """Collects the tokens of each row.
+
+    Args:
+        prompts: as they came.
+        config: for the id of padding.
+        ends: the end tokens; the first stands at padding where the configuration names no other.
+        times: how many rows continue each prompt.
+    """
+
+    def __init__(self, prompts: Prompts, config: GenerationConfig, ends: Sequence[int], *, times: int) -> None:
+        self.prompts, self.times = prompts, times
+        self.pad = next((each for each in (config.pad_token_id, *ends) if each is not None and each >= 0), 0)
+        self.tokens: list[list[int]] = [[] for _ in range(len(prompts) * times)]
+        self._scores: dict[int, list[Tensor]] = {}
+        self._logits: dict[int, list[Tensor]] = {}
+
+    def add(self, step: Step) -> None:
+        """Take what a step brought."""
+        for place, event in enumerate(step.events):
+            self.tokens[event.number] += event.tokens
+            for kept, found in ((self._scores, step.scores), (self._logits, step.logits)):
+                if found:
+                    kept.setdefault(event.number, []).append(found[place])
+
+    def sequences(self) -> Tensor:
+        """Give the prompts and what follows them, `(rows, length)`, padded on the right."""
+        columns = self.prompts.columns.repeat_interleave(self.times, dim=0)
+        new = [torch.tensor(row, dtype=torch.long) for row in self.tokens]
+        padded = torch.nn.utils.rnn.pad_sequence(new, batch_first=True, padding_value=self.pad)
+        return torch.cat([columns, padded.to(columns.device)], dim=1)
+
+    @property
+    def scores(self) -> tuple[Tensor, ...] | None:
+        """The scores that chose each new token, `(rows, vocabulary)` each; zeros where a row had ended."""
+        return self._by_step(self._scores)
+
+    @property
+    def logits(self) -> tuple[Tensor, ...] | None:
+        """What the model gave for each new token, `(rows, vocabulary)` each; zeros where a row had ended."""
+        return self._by_step(self._logits)
+
+    def _by_step(self, kept: dict[int, list[Tensor]]) -> tuple[Tensor, ...] | None:
+        if not kept:
+            return None
+        rows = [torch.cat(kept[number]) for number in range(len(self.tokens))]
+        return tuple(torch.nn.utils.rnn.pad_sequence(rows))

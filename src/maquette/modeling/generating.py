@@ -1,0 +1,305 @@
+"""`generate`: what a model with scores of a vocabulary does with a prompt."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maquette.errors import InputError, did_you_mean
+from maquette.generation.cache import Cache, as_cache
+from maquette.generation.configuration import FILE, GenerationConfig
+from maquette.generation.engine import Chooser, Ends, Engine, Prompt, Step
+from maquette.generation.processors import processors_for
+from maquette.generation.prompts import Prompts, read_prompts
+from maquette.generation.reading import CachedReader, NotCachedError, Reader, RecomputingReader
+from maquette.generation.results import Results
+from maquette.generation.sampling import draw_seed
+from maquette.generation.setting_rules import DEFAULTS, as_ids
+from maquette.hub.sources import Source
+from maquette.modeling.interface import Interface
+from maquette.modeling.outputs import GenerateDecoderOnlyOutput
+from maquette.storage.transaction import Transaction
+
+logger = logging.getLogger(__name__)
+
+ROWS = 64  # continued at the same time, unless `max_rows` says otherwise
+GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForSpeechSeq2Seq")
+
+
+class GenerationMixin:
+    """`generate` for a `PreTrainedModel` whose `forward` gives logits `(batch, length, vocabulary)`."""
+
+    config: Any
+    device: Any
+    forward: Callable[..., Any]
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """What counts where a call of `generate` says nothing: from `generation_config.json`, or the configuration."""
+        if "_generation_config" not in self.__dict__:
+            self.__dict__["_generation_config"] = GenerationConfig.from_model_config(self.config)
+        found: GenerationConfig = self.__dict__["_generation_config"]
+        return found
+
+    @generation_config.setter
+    def generation_config(self, value: GenerationConfig) -> None:
+        if not isinstance(value, GenerationConfig):
+            raise TypeError(f"generation_config is a {type(value).__name__}; it has to be a maquette.GenerationConfig.")
+        self.__dict__["_generation_config"] = value
+
+    def _read_beside(self, source: Source) -> None:
+        if source.find(FILE) is not None:
+            self.generation_config = GenerationConfig.from_source(source, {})
+
+    def _write_beside(self, transaction: Transaction) -> None:
+        if "_generation_config" in self.__dict__ and self.generation_config != GenerationConfig():
+            transaction.write(FILE, self.generation_config.to_json_string())
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether the class says by its name, or by a `generate` of its own, that it continues texts."""
+        own = next(base for base in cls.__mro__ if "generate" in vars(base))
+        return own is not GenerationMixin or any(ending in cls.__name__ for ending in GENERATES)
+
+    def generate(
+        self,
+        inputs: Tensor | Sequence[Any] | None = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[Any] | None = None,
+        stopping_criteria: Sequence[Any] | None = None,
+        prefix_allowed_tokens_fn: Callable[[int, Tensor], Sequence[int]] | None = None,
+        synced_gpus: bool | None = None,
+        assistant_model: Any = None,
+        streamer: Any = None,
+        *,
+        tokenizer: Any = None,
+        progress_bar: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Continue prompts, all of them in one call.
+
+        A row's result does not depend on the others: padding on either side is left out, finished rows make room for
+        waiting ones, and sampled rows have random numbers of their own.
+
+        Args:
+            inputs: ids `(batch, length)`, or rows of any lengths; `input_ids` is the same.
+            generation_config: settings for this call; what it leaves open is as in `self.generation_config`.
+            logits_processor: functions `f(input_ids, scores) -> scores` of your own.
+            stopping_criteria: functions `f(input_ids, scores) -> bool for each row` of your own.
+            prefix_allowed_tokens_fn: `f(number of the prompt, ids) -> ids that may follow`.
+            synced_gpus: accepted, and without effect.
+            assistant_model: a smaller model of the same vocabulary, which drafts tokens; the result stays the same.
+            streamer: gets prompts and tokens as they come (`put`, `end`); for one prompt.
+            tokenizer: needed for `stop_strings`; its end token counts, too.
+            progress_bar: show one; unless given, on long work in a terminal.
+            kwargs: settings, as in `GenerationConfig`; and what `forward` takes: `attention_mask` `(batch, length)`,
+                `inputs_embeds` `(batch, length, dim)`, `past_key_values` (a `Cache` with the beginning of each
+                prompt), and others with one entry for each prompt.
+
+        Returns:
+            Ids `(batch · num_return_sequences, length)`: each prompt as it came, rows of a list padded on the left,
+            then the new tokens, padded on the right. With `return_dict_in_generate`, a `GenerateOutput`.
+
+        Raises:
+            InputError: a prompt that cannot be read. ConfigurationError: settings that contradict each other.
+        """
+        task = _Task.of(self, inputs, generation_config, kwargs, tokenizer)
+        custom = {"custom": logits_processor or (), "prefix_allowed_tokens_fn": prefix_allowed_tokens_fn}
+        results = Results(task.prompts, task.config, task.ends, times=task.config.num_return_sequences or 1)
+        with _quiet(self):
+            for step in task.steps(criteria=stopping_criteria or (), **custom):
+                results.add(step)
+        if not task.config.return_dict_in_generate:
+            return results.sequences()
+        return GenerateDecoderOnlyOutput(sequences=results.sequences(), scores=results.scores, logits=results.logits)
+
+
+class _quiet:  # noqa: N801 - used as a word
+    """Puts a model into evaluation mode, without gradients, and back as it was."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.grad = model, torch.no_grad()
+
+    def __enter__(self) -> None:
+        self.training = [module for module in self.model.modules() if module.training]
+        if self.training:
+            self.model.eval()
+        self.grad.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.grad.__exit__(*error)
+        for module in self.training:
+            module.training = True
+
+
+@dataclass(eq=False)
+class _Task:
+    """One call of `generate`, read and checked."""
+
+    model: Any
+    config: GenerationConfig
+    ends: tuple[int, ...]
+    prompts: Prompts
+    inputs: dict[str, Tensor]  # what else belongs to each prompt
+    options: dict[str, Any]  # arguments of `forward` for every call
+    cache: Cache | None  # the caller's, with the beginning of each prompt
+    names: tuple[str, ...]  # what `forward` takes
+
+    @classmethod
+    def of(
+        cls, model: Any, ids: Any, given: GenerationConfig | None, kwargs: dict[str, Any], tokenizer: Any
+    ) -> "_Task":
+        """Read the arguments of `generate`; those that are settings overrule the configuration."""
+        if model.config.is_encoder_decoder:
+            raise NotImplementedError(f"{type(model).__name__}: models with an encoder do not generate yet.")
+        settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
+        config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
+        ends = config.end_tokens(model.generation_config, model.config, tokenizer)
+        if (named := kwargs.pop("input_ids", None)) is not None and ids is not None:
+            raise InputError("generate got its prompts twice, as `inputs` and as `input_ids`: give one of them.")
+        prompts = read_prompts(
+            named if ids is None else ids,
+            kwargs.pop("attention_mask", None),
+            kwargs.pop("inputs_embeds", None),
+            pad=config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id,
+            begin=next(iter(as_ids(config.bos_token_id) or as_ids(model.config.bos_token_id)), None),
+            ends=ends,
+            vocabulary=getattr(model.config, "vocab_size", None),
+            device=model.device,
+        )
+        cache = kwargs.pop("past_key_values", None)
+        interface = Interface.of(model, ["labels"])
+        inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
+        return cls(model, config, ends, prompts, inputs, options, as_cache(cache), interface.names)
+
+    # Rows ---------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def limits(self) -> list[int]:
+        """How many new tokens each prompt gets at most.
+
+        Raises:
+            InputError: a prompt is as long as `max_length` already, or longer than the model's positions.
+        """
+        config, lengths = self.config, self.prompts.lengths
+        if config.max_new_tokens is not None:
+            limits = [config.max_new_tokens] * len(lengths)
+        else:
+            limits = [(config.max_length or 0) - length for length in lengths]
+            if "max_length" not in config._given:  # nobody said how long
+                limits = [DEFAULTS["max_length"]] * len(lengths)
+                logger.warning(
+                    "Neither max_new_tokens nor max_length says how long texts may get: %d new tokens.", limits[0]
+                )
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if min(limits) < 1:
+            raise InputError(
+                f"max_length={config.max_length} counts the prompt, and that of row {longest} has {lengths[longest]} "
+                "tokens: raise it, or set max_new_tokens instead."
+            )
+        self._check_positions(lengths[longest], limits[longest])
+        return limits
+
+    def _check_positions(self, length: int, new: int) -> None:
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if not isinstance(most, int) or length + new - 1 <= most:
+            return
+        is_rotary = any(getattr(self.model.config, name, None) for name in ("rope_theta", "rope_parameters"))
+        said = f"A prompt of {length} tokens and {new} new ones are more than the {most} positions of the model"
+        if is_rotary:
+            logger.warning("%s: what comes beyond has never been trained.", said)
+        else:
+            raise InputError(f"{said}: shorten the prompt, or set max_new_tokens={max(most - length + 1, 0)} at most.")
+
+    def rows(self) -> list[Prompt]:
+        """Give what the engine continues, each prompt as often as it is wanted."""
+        times, unread = self.config.num_return_sequences or 1, self.prompts.unread(self.cache)
+        return [
+            Prompt(text * times + again, text, self.prompts.ids[text], unread[text])
+            for text in range(len(self.prompts))
+            for again in range(times)
+        ]
+
+    # Running --------------------------------------------------------------------------------------------------------
+
+    def steps(self, **custom: Any) -> Iterator[Step]:
+        """Continue all rows; gives what each step brought.
+
+        Without a cache in the model, whole rows are computed again for every token.
+        """
+        if "past_key_values" in self.names and self.config.use_cache:
+            try:
+                yield from self._engine(self._cached_reader(), **custom).run()
+                return
+            except NotCachedError:
+                logger.warning(
+                    "%s keeps nothing of what it has read in a maquette.Cache: whole texts are computed again for "
+                    "every token. docs/generation.md shows a model that keeps it.",
+                    type(self.model).__name__,
+                )
+        if self.cache is not None:
+            raise InputError(f"{type(self.model).__name__} does not read a maquette.Cache: leave out past_key_values.")
+        reader = RecomputingReader(
+            self.model, self.names, inputs=self.inputs, options=self.options, device=self.model.device
+        )
+        yield from self._engine(reader, **custom).run()
+
+    def _cached_reader(self) -> CachedReader:
+        cache = self.cache
+        if cache is None:
+            most = max(length + new for length, new in zip(self.prompts.lengths, self.limits, strict=True))
+            cache = Cache(reserve=most + (self.config.num_assistant_tokens or 0))
+        return CachedReader(
+            self.model, self.names, cache=cache, inputs=self.inputs, options=self.options, device=self.model.device
+        )
+
+    def _engine(self, reader: Reader, *, criteria: Sequence[Any] = (), drafter: Any = None, **custom: Any) -> Engine:
+        config, rows = self.config, self.rows()
+        processors = processors_for(
+            config,
+            ends=self.ends,
+            vocab_size=getattr(self.model.config, "vocab_size", 0),
+            device=self.model.device,
+            **custom,
+        )
+        seed = None
+        if config.do_sample:
+            seed = draw_seed() if config.seed is None else config.seed
+        wanted = {name for name in ("scores", "logits") if getattr(config, f"output_{name}")}
+        keeps = self.cache is not None or config.return_dict_in_generate
+        return Engine(
+            reader,
+            rows,
+            choose=Chooser(processors, seed=seed),
+            stops=Ends(self.ends, self.limits, criteria),
+            max_rows=len(rows) if keeps else config.max_rows or ROWS,
+            drafter=drafter,
+            keeps_rows=bool(keeps),
+            wants=frozenset(wanted),
+        )
+
+
+def _sort_inputs(
+    model: Any, interface: Interface, given: Mapping[str, Any], rows: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tell what belongs to each prompt from what holds for every call of `forward`.
+
+    Raises:
+        InputError: `forward` takes no such argument.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if "token_type_ids" not in interface.names:  # what tokenizers give in good faith
+        given.pop("token_type_ids", None)
+    known = {*interface.names, *GenerationConfig._fields()}
+    unknown = [name for name in given if name not in interface.names and not interface.takes_any]
+    if unknown:
+        raise InputError(
+            f"{type(model).__name__}.generate has no argument {unknown[0]!r}: it is no setting, and forward does not "
+            f"take it.{did_you_mean(unknown[0], known)}"
+        )
+    inputs = {n: v.to(model.device) for n, v in given.items() if isinstance(v, Tensor) and v.ndim and len(v) == rows}
+    return inputs, {name: value for name, value in given.items() if name not in inputs}
