@@ -198,6 +198,8 @@ from maquette.models.wav2vec2.processing import Wav2Vec2Processor as Wav2Vec2Pro
 from maquette.models.wav2vec2.tokenization import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
 from maquette.processing.processor import ProcessorMixin as ProcessorMixin
 from maquette.registry import ModelCard as ModelCard
+from maquette.text.byte_level_tokenization import ByteLevelBPETokenizer as ByteLevelBPETokenizer
+from maquette.text.byte_level_tokenization import ByteLevelBPETokenizerFast as ByteLevelBPETokenizerFast
 from maquette.text.encoding import BatchEncoding as BatchEncoding
 from maquette.text.encoding import CharSpan as CharSpan
 from maquette.text.encoding import TokenSpan as TokenSpan
