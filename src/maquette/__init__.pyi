@@ -233,6 +233,34 @@ from maquette.modeling.outputs import CausalLMOutputWithPast as CausalLMOutputWi
 from maquette.modeling.outputs import MoeCausalLMOutputWithPast as MoeCausalLMOutputWithPast
 from maquette.modeling.outputs import MoeModelOutputWithPast as MoeModelOutputWithPast
 from maquette.modeling.outputs import SequenceClassifierOutputWithPast as SequenceClassifierOutputWithPast
+from maquette.models.llama.configuration import LlamaConfig as LlamaConfig
+from maquette.models.llama.configuration import MistralConfig as MistralConfig
+from maquette.models.llama.configuration import Qwen2Config as Qwen2Config
+from maquette.models.llama.configuration import Qwen3Config as Qwen3Config
+from maquette.models.llama.modeling import LlamaForCausalLM as LlamaForCausalLM
+from maquette.models.llama.modeling import LlamaForQuestionAnswering as LlamaForQuestionAnswering
+from maquette.models.llama.modeling import LlamaForSequenceClassification as LlamaForSequenceClassification
+from maquette.models.llama.modeling import LlamaForTokenClassification as LlamaForTokenClassification
+from maquette.models.llama.modeling import LlamaModel as LlamaModel
+from maquette.models.llama.modeling import LlamaPreTrainedModel as LlamaPreTrainedModel
+from maquette.models.llama.modeling import MistralForCausalLM as MistralForCausalLM
+from maquette.models.llama.modeling import MistralForQuestionAnswering as MistralForQuestionAnswering
+from maquette.models.llama.modeling import MistralForSequenceClassification as MistralForSequenceClassification
+from maquette.models.llama.modeling import MistralForTokenClassification as MistralForTokenClassification
+from maquette.models.llama.modeling import MistralModel as MistralModel
+from maquette.models.llama.modeling import MistralPreTrainedModel as MistralPreTrainedModel
+from maquette.models.llama.modeling import Qwen2ForCausalLM as Qwen2ForCausalLM
+from maquette.models.llama.modeling import Qwen2ForQuestionAnswering as Qwen2ForQuestionAnswering
+from maquette.models.llama.modeling import Qwen2ForSequenceClassification as Qwen2ForSequenceClassification
+from maquette.models.llama.modeling import Qwen2ForTokenClassification as Qwen2ForTokenClassification
+from maquette.models.llama.modeling import Qwen2Model as Qwen2Model
+from maquette.models.llama.modeling import Qwen2PreTrainedModel as Qwen2PreTrainedModel
+from maquette.models.llama.modeling import Qwen3ForCausalLM as Qwen3ForCausalLM
+from maquette.models.llama.modeling import Qwen3ForQuestionAnswering as Qwen3ForQuestionAnswering
+from maquette.models.llama.modeling import Qwen3ForSequenceClassification as Qwen3ForSequenceClassification
+from maquette.models.llama.modeling import Qwen3ForTokenClassification as Qwen3ForTokenClassification
+from maquette.models.llama.modeling import Qwen3Model as Qwen3Model
+from maquette.models.llama.modeling import Qwen3PreTrainedModel as Qwen3PreTrainedModel
 
 class AutoModel(_AutoModel): ...
 class AutoModelForPreTraining(_AutoModel): ...

@@ -1,7 +1,8 @@
 """Which architectures there are: model cards, packages that bring cards, and what the user registered.
 
 Nothing here enumerates models. A card is found in `maquette/models/<name>/__init__.py`, or through the entry point
-group `maquette.models` of an installed package; classes are named as `"module:Class"` and imported when asked for.
+group `maquette.models` of an installed package; classes are named as `"module:Class"` and imported when asked for. A
+folder whose models have several model types has a card for each: `CARDS`.
 """
 
 import functools
@@ -130,7 +131,14 @@ def built_in_cards() -> dict[str, ModelCard]:
     """Read the cards of `maquette.models`, by model type."""
     folder = importlib.import_module("maquette.models").__path__
     found = (importlib.import_module(f"maquette.models.{module.name}") for module in pkgutil.iter_modules(folder))
-    return {module.CARD.model_type: module.CARD for module in found}
+    return {card.model_type: card for module in found for card in cards_of(module)}
+
+
+def cards_of(found: Any) -> tuple[ModelCard, ...]:
+    """Give the cards of a folder: itself where it is one, otherwise what it calls `CARDS`, or `CARD`."""
+    if isinstance(found, ModelCard | tuple | list):
+        return tuple(found) if isinstance(found, tuple | list) else (found,)
+    return tuple(found.CARDS) if hasattr(found, "CARDS") else (found.CARD,)
 
 
 @functools.cache
@@ -141,15 +149,15 @@ def installed_cards() -> dict[str, ModelCard]:
     cards: dict[str, ModelCard] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
-            found = point.load()
+            found = cards_of(point.load())
         except Exception as error:  # a broken package must not take the others down
             logger.warning("The entry point %r (%s) cannot be loaded: %s", point.name, point.value, error)
             continue
-        card = found if isinstance(found, ModelCard) else found.CARD
-        if card.model_type in built_in_cards():
-            logger.warning("The entry point %r is passed over: %r is built in.", point.name, card.model_type)
-        else:
-            cards[card.model_type] = card
+        for card in found:
+            if card.model_type in built_in_cards():
+                logger.warning("The entry point %r is passed over: %r is built in.", point.name, card.model_type)
+            else:
+                cards[card.model_type] = card
     return cards
 
 

@@ -32,6 +32,7 @@ from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
+_KEPT = ("past_key_values", "hidden_states", "attentions")  # what a head passes on from its base model
 WITHOUT_EFFECT = {"save_function", "save_original_format", "save_peft_format"}  # what Transformers takes there
 
 if TYPE_CHECKING:
@@ -319,17 +320,18 @@ class ModelMixin(PretrainedMixin):
             options: the arguments of the call, of which `return_dict` counts.
             values: the first fields of `kind`.
         """
-        kept = {n: output.get(n) for n in ("hidden_states", "attentions") if n in kind._names}
+        kept = {n: output.get(n) for n in _KEPT if n in kind._names}
         result = kind(*values, **kept)
         return result if self._chosen("return_dict", options.get("return_dict")) else result.to_tuple()
 
-    def _choose_inputs(self, input_ids: Any, inputs_embeds: Any, *, most: int, width: int) -> Any:
+    def _choose_inputs(self, input_ids: Any, inputs_embeds: Any, *, most: int | None = None, width: int) -> Any:
         """Give the one of the two that was given: ids `(batch, length)`, or vectors `(batch, length, width)`.
 
         Vectors may come as `input_ids` too: captum puts them in the place of ids.
 
         Raises:
-            ValueError: both or neither, another type of numbers or shape, or more than `most` tokens.
+            ValueError: both or neither, another type of numbers or shape, or more than `most` tokens (any number unless
+                given).
         """
         inputs = inputs_embeds if input_ids is None else input_ids
         if inputs is None or (input_ids is not None and inputs_embeds is not None):
@@ -343,7 +345,7 @@ class ModelMixin(PretrainedMixin):
                 f"input_ids are whole numbers (batch, length), inputs_embeds floating-point (batch, length, {width}): "
                 f"not {inputs.dtype} {shape}."
             )
-        if (inputs.shape[1] or 0) > most:  # None where a compiler leaves it open
+        if most is not None and (inputs.shape[1] or 0) > most:  # None where a compiler leaves it open
             raise ValueError(f"{inputs.shape[1]} tokens, {most} positions: truncate, or resize_position_embeddings.")
         return inputs
 

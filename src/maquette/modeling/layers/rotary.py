@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from maquette.configuration.rotary import NEEDED, STRETCHING
 from maquette.errors import ConfigurationError, did_you_mean
+from maquette.modeling.packing import Layout
 
 
 class Rotation(NamedTuple):
@@ -34,6 +35,16 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
         return torch.cat((rotate(turned, rotation), rest), -1)
     first, second = x.chunk(2, -1)
     return torch.addcmul(x * rotation.cos, torch.cat((second, first), -1), rotation.sin)
+
+
+def row_lengths(layout: Layout, device: torch.device) -> Tensor:
+    """Give for each place how many tokens its row has, those in the cache included: `(tokens,)`, or `(batch, 1)`."""
+    before = torch.tensor(layout.before or (0,) * layout.shape[0], device=device)
+    if layout.places is not None:
+        new = torch.tensor(layout.lengths, device=device)
+        return new.repeat_interleave(new) + before[layout.places // layout.shape[1]]
+    new = torch.full_like(before, layout.shape[1]) if layout.mask is None else layout.mask.sum(1)
+    return (before + new)[:, None]
 
 
 class RotaryEmbedding(nn.Module):

@@ -1,0 +1,271 @@
+"""Decoders compute what the peer computes, on either's weights, with padding and without, at once and in steps."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from rounding import STEPS_OF_GRADIENTS, assert_near
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import maquette
+from maquette.modeling.packing import use_packing
+
+ROWS, LENGTH, VOCABULARY = 4, 11, 53
+MASKS = ("none", "right", "left")
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
+FACTORS = {"short_factor": [1.0, 1.3], "long_factor": [2.0, 5.0]}
+SCALINGS = {
+    "linear": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8},
+    "longrope": {"rope_type": "longrope", "factor": 2.0, "original_max_position_embeddings": 8, **FACTORS},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8,
+    },
+}
+
+
+class Case:
+    """One class with one configuration, and for which masks it is compared."""
+
+    def __init__(self, name, head, *, masks=MASKS, states=False, sizes=SIZES, options=None, config=None, **fields):
+        self.class_name, self.config_name = f"{name}{head}", config or f"{name}Config"
+        self.fields, self.masks, self.states, self.options = {**sizes, **fields}, masks, states, options or {}
+
+    @property
+    def model_class(self):
+        return getattr(maquette, self.class_name)
+
+    def config(self):
+        return getattr(maquette, self.config_name)(**self.fields)
+
+    def as_dict(self):
+        names = {"class": self.class_name, "config": self.config_name, "fields": self.fields}
+        return {**names, "masks": self.masks, "states": self.states, "options": self.options}
+
+
+CASES = {
+    "llama": Case("Llama", "Model", states=True),
+    "llama causal": Case("Llama", "ForCausalLM"),
+    "llama tied": Case("Llama", "ForCausalLM", tie_word_embeddings=True, num_key_value_heads=4),
+    "llama biases": Case("Llama", "ForCausalLM", attention_bias=True, mlp_bias=True, head_dim=6, hidden_act="gelu"),
+    "llama rows": Case("Llama", "ForSequenceClassification", num_labels=3),
+    "llama tokens": Case("Llama", "ForTokenClassification", num_labels=5),
+    "llama spans": Case("Llama", "ForQuestionAnswering"),
+    "mistral causal": Case("Mistral", "ForCausalLM", sliding_window=4),
+    "mistral rows": Case("Mistral", "ForSequenceClassification", num_labels=3, sliding_window=None),
+    "mistral spans": Case("Mistral", "ForQuestionAnswering", sliding_window=4),
+    "qwen2 causal": Case("Qwen2", "ForCausalLM", **QWEN_WINDOW),
+    "qwen2 tokens": Case("Qwen2", "ForTokenClassification", num_labels=5),
+    "qwen3 causal": Case("Qwen3", "ForCausalLM", head_dim=8, tie_word_embeddings=True),
+    "qwen3 spans": Case("Qwen3", "ForQuestionAnswering", head_dim=8, attention_bias=True, **QWEN_WINDOW),
+    **{
+        f"llama {kind}": Case(
+            "Llama",
+            "ForCausalLM",
+            # the peer turns every row by the length of the longest, where the length matters
+            masks=("none",) if kind in ("dynamic", "longrope") else MASKS,
+            max_position_embeddings=8 if kind == "dynamic" else 16,
+            rope_parameters=parameters,
+        )
+        for kind, parameters in SCALINGS.items()
+    },
+}
+
+
+def make_inputs() -> dict[str, torch.Tensor]:
+    """Four texts of different lengths, and labels of every kind."""
+    torch.manual_seed(7)
+    right = (torch.arange(LENGTH) < torch.tensor([11, 4, 1, 7])[:, None]).long()
+    return {
+        "ids": torch.randint(1, VOCABULARY, (ROWS, LENGTH)),
+        "mask.none": torch.ones_like(right),
+        "mask.right": right,
+        "mask.left": right.flip(1).contiguous(),
+        "labels.base": torch.randn(ROWS, LENGTH, 16),
+        "labels.causal": torch.randint(0, VOCABULARY, (ROWS, LENGTH)).masked_fill(torch.rand(ROWS, LENGTH) < 0.2, -100),
+        "labels.tokens": torch.randint(0, 5, (ROWS, LENGTH)),
+        "labels.rows": torch.tensor([0, 2, 1, 1]),
+        "labels.spans": torch.randint(0, LENGTH, (2, ROWS)),
+    }
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory):
+    """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
+    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
+    if not peer_python:
+        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
+    folder = tmp_path_factory.mktemp("decoders")
+    (folder / "results").mkdir()
+    save_file(make_inputs(), folder / "inputs.safetensors")
+    about = {name: case.as_dict() for name, case in CASES.items()}
+    (folder / "cases.json").write_text(json.dumps(about), encoding="utf-8")
+    for name, case in CASES.items():
+        torch.manual_seed(0)
+        model = case.model_class(case.config())
+        model.save_pretrained(folder / "ours" / name, max_shard_size="10KB")
+    script = Path(__file__).parent / "peer_decoders.py"
+    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def compute(model, case, mask, inputs, *, packed):
+    """Give our outputs, loss and gradients, named as the peer's script names them."""
+    ids, kind = inputs["ids"].masked_fill(mask == 0, 0), case.class_name
+    given = {"use_cache": False, **case.options}
+    with use_packing(packed):
+        if kind.endswith("Model") and "LMHead" not in kind:
+            output = model(ids, mask, **given)
+            loss = (output.last_hidden_state * inputs["labels.base"] * mask[..., None]).mean()
+        elif "QuestionAnswering" in kind:
+            start, end = places_of_spans(mask, inputs["labels.spans"])
+            output = model(ids, mask, start_positions=start, end_positions=end, **given)
+            loss = output.loss
+        else:
+            name = next((n for n in ("tokens", "rows") if n in LABELS_OF.get(kind_of(kind), "")), "causal")
+            output = model(ids, mask, labels=inputs[f"labels.{name}"], **given)
+            loss = output.loss
+    model.zero_grad()
+    loss.backward()
+    gradients = {f"grad.{n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
+    outputs = {n: value for n, value in output.items() if isinstance(value, torch.Tensor) and n != "loss"}
+    return {**outputs, "loss": loss, **gradients}
+
+
+LABELS_OF = {"TokenClassification": "tokens", "SequenceClassification": "rows"}
+
+
+def kind_of(class_name):
+    return class_name.partition("For")[2]
+
+
+def places_of_spans(mask, labels):
+    real = [row.nonzero()[:, 0] for row in mask]
+    return [
+        torch.stack([places[rank % len(places)] for places, rank in zip(real, column, strict=True)])
+        for column in labels
+    ]
+
+
+def take_real(mask, *tensors):
+    return [tensor[mask.bool()] if tensor.shape[:2] == mask.shape else tensor for tensor in tensors]
+
+
+def our_name(key):
+    """Mixtral's blocks have in the peer's memory other names than in its files."""
+    return key
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_peer(exchange, name, whose):
+    case, inputs = CASES[name], make_inputs()
+    expected = {our_name(k): v for k, v in load_file(exchange / "results" / f"{whose}-{name}.safetensors").items()}
+    model = case.model_class.from_pretrained(exchange / whose / name)
+    for mask_name in case.masks:
+        mask = inputs[f"mask.{mask_name}"]
+        for packed in (True, False) if mask_name != "none" else (None,):
+            found = compute(model, case, mask, inputs, packed=packed)
+            gradients = [value for key, value in expected.items() if key.startswith(f"{mask_name}.grad.")]
+            for key, value in found.items():
+                where, options = f"{name}, {mask_name}, packed={packed}: {key}", {}
+                if key.startswith("grad."):
+                    options = {"among": gradients, "steps": STEPS_OF_GRADIENTS, "least": 0.0}
+                assert_near(*take_real(mask, value, expected[f"{mask_name}.{key}"]), where, **options)
+            assert {f"{mask_name}.{n}" for n in found} == {n for n in expected if n.startswith(f"{mask_name}.")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_files_have_the_peers_names(exchange, name):
+    names = []
+    for whose in ("ours", "theirs"):
+        files = sorted((exchange / whose / name).glob("*.safetensors"))
+        assert len(files) > 1
+        names.append(sorted(key for file in files for key in safe_open(file, "pt").keys()))  # noqa: SIM118
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if not n.endswith(("rows", "spans", "dynamic"))])
+def test_a_cache_changes_nothing(exchange, name):
+    """Token by token, and in two pieces: what the peer computes at once."""
+    inputs, key = make_inputs()["ids"], "logits"
+    expected = load_file(exchange / "results" / f"theirs-{name}.safetensors")
+    if f"none.{key}" not in expected:
+        key = "last_hidden_state"
+    model = CASES[name].model_class.from_pretrained(exchange / "theirs" / name)
+    first = 9 if "longrope" in name else 1  # a row that grows beyond the original length keeps the keys it has
+    for steps in ([first, *[1] * (LENGTH - first)], [9, LENGTH - 9]):
+        cache = maquette.Cache()
+        with torch.no_grad():
+            parts = [model(ids, past_key_values=cache)[key] for ids in inputs.split(steps, dim=1)]
+        assert_near(torch.cat(parts, dim=1), expected[f"none.{key}"], f"{name}, {steps}")
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n.endswith("causal")])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padded_rows_go_on_as_they_would_alone(exchange, name, side):
+    """What a ragged batch has read makes the next tokens' logits, the same as each row's by itself."""
+    inputs = make_inputs()
+    model = CASES[name].model_class.from_pretrained(exchange / "theirs" / name)
+    mask, following = inputs[f"mask.{side}"], inputs["ids"][:, :3]
+    with torch.no_grad():
+        past = model(inputs["ids"], mask, use_cache=True).past_key_values
+        found = model(following, past_key_values=past).logits
+        for row, real in enumerate(mask.bool()):
+            alone = torch.cat([inputs["ids"][row, real], following[row]])[None]
+            assert_near(found[row], model(alone, use_cache=False).logits[0, -3:], f"row {row}")
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])
+def test_states_and_attention_weights_equal_the_peers(exchange, name):
+    case, inputs = CASES[name], make_inputs()
+    model = case.model_class.from_pretrained(exchange / "theirs" / name)
+    expected = load_file(exchange / "results" / f"states-{name}.safetensors")
+    mask = inputs["mask.right"]
+    output = model(inputs["ids"], mask, output_hidden_states=True, output_attentions=True)
+    assert len(output.hidden_states) + len(output.attentions) == len(expected)
+    for number, states in enumerate(output.hidden_states):
+        assert_near(*take_real(mask, states, expected[f"state.{number}"]), f"state {number}")
+    for number, weights in enumerate(output.attentions):  # (rows, heads, queries, keys)
+        pair = (w.transpose(1, 2) for w in (weights, expected[f"weights.{number}"]))
+        assert_near(*take_real(mask, *pair), f"weights {number}")
+
+
+# Configurations --------------------------------------------------------------------------------------------------
+
+# Of the peer's common fields, those that ours has no word for, or keeps elsewhere.
+NOT_OURS = {"transformers_version", "architectures", "problem_type", "model_type", "id2label", "label2id"}
+# A window that is not used is kept here, and forgotten there.
+DIFFERENT = {"Qwen2Config": {"sliding_window"}, "Qwen3Config": {"sliding_window"}}
+
+
+@pytest.mark.parametrize("name", sorted({case.config_name for case in CASES.values()}))
+def test_configurations_have_the_peers_fields_and_defaults(exchange, name):
+    theirs = json.loads((exchange / "defaults.json").read_text())[name]
+    ours = getattr(maquette, name)().to_dict()
+    own = getattr(maquette, name)._own_fields()
+    for field in theirs.keys() & own - DIFFERENT.get(name, set()):
+        assert ours[field] == theirs[field], field
+    missing = {field for field in theirs if not field.startswith("_")} - ours.keys() - NOT_OURS
+    assert not missing
