@@ -143,11 +143,12 @@ class ByteDecoder:
         try:
             raw = bytes(map(BYTES.__getitem__, "".join(tokens)))
         except KeyError:
-            raw = b"".join(map(_bytes_of, tokens))
+            raw = b"".join(map(bytes_of, tokens))
         return raw.decode("utf-8", self.errors)
 
 
-def _bytes_of(token: str) -> bytes:
+def bytes_of(token: str) -> bytes:
+    """Give the bytes that a token stands for; one with other characters is taken as written."""
     try:
         return bytes(map(BYTES.__getitem__, token))
     except KeyError:
