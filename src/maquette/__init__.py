@@ -54,12 +54,6 @@ _HOMES = {
         "StoppingCriteria",
         "StoppingCriteriaList",
     ),
-    "generation.streaming": (
-        "AsyncTextIteratorStreamer",
-        "BaseStreamer",
-        "TextIteratorStreamer",
-        "TextStreamer",
-    ),
     "generation.truncation": (
         "EpsilonLogitsWarper",
         "EtaLogitsWarper",

@@ -119,6 +119,11 @@ class Cache:
         return len(self._memory.lengths) if self._count is None else self._count
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a forward has used it."""
+        return self._memory.forwards > 0
+
+    @property
     def first_slot(self) -> int:
         """Which slot of the memory the first row has."""
         return self._first

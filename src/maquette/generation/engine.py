@@ -93,21 +93,6 @@ class Drafter(Protocol):
 Stops = Callable[[RaggedIds, Tensor], list[bool]]
 
 
-class Ends:
-    """Tells which rows are done: at an end token, at their length, or where one of the criteria says so."""
-
-    def __init__(self, ends: Sequence[int], limits: Sequence[int], criteria: Sequence[Any]) -> None:
-        self.ends, self.limits, self.criteria = frozenset(ends), limits, criteria
-
-    def __call__(self, rows: RaggedIds, scores: Tensor) -> list[bool]:
-        places = rows.column([length - 1 for length in rows.lengths])
-        last = rows.ids.gather(1, places)[:, 0].tolist()
-        return [
-            token in self.ends or new >= self.limits[text]
-            for token, new, text in zip(last, rows.generated, rows.texts, strict=True)
-        ]
-
-
 @dataclass(eq=False)
 class Engine:
     """Continues prompts.

@@ -100,7 +100,12 @@ class CachedReader:
         if self.keeps_logits:
             arguments["logits_to_keep"] = last
         before, counts = view.lengths, [len(row) for row in rows]
-        output = self.model(**arguments, past_key_values=view, **self.options)
+        try:
+            output = self.model(**arguments, past_key_values=view, **self.options)
+        except Exception as error:
+            if not self.cache.is_begun:
+                raise NotCachedError from error
+            raise
         check_logits(output, self.model)
         if view.lengths != [old + new for old, new in zip(before, counts, strict=True)]:
             raise NotCachedError
@@ -192,6 +197,50 @@ class RecomputingReader:
         for slot, count in enumerate(counts, start=first):
             number, row = self.slots[slot]
             self.slots[slot] = (number, row[: len(row) - count])
+
+
+class ModelReader:
+    """Reads with a cache where the model keeps one, and otherwise whole rows again, which is said once.
+
+    Args:
+        names: the arguments that the model's `forward` takes.
+        cache: to go on from; None always reads whole rows.
+        inputs, options, device: as for `CachedReader`.
+    """
+
+    def __init__(self, model: Any, names: Sequence[str], *, cache: Cache | None, **more: Any) -> None:
+        self.model = model
+        self.recomputing = RecomputingReader(model, names, **more)
+        self.reader: Reader = self.recomputing
+        if cache is not None and "past_key_values" in names:
+            self.reader = CachedReader(model, names, cache=cache, **more)
+        elif cache is not None:
+            self._say()
+        self.move, self.clear = self.reader.move, self.reader.clear
+        self.reorder, self.drop = self.reader.reorder, self.reader.drop
+
+    @property
+    def can_rewind(self) -> bool:
+        """Whether tokens can be taken back."""
+        return self.reader.can_rewind
+
+    def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
+        """Read new tokens, as `Reader` says."""
+        try:
+            return self.reader.read(first, rows, numbers=numbers, last=last)
+        except NotCachedError:
+            self._say()
+            self.reader = self.recomputing
+            self.move, self.clear = self.reader.move, self.reader.clear
+            self.reorder, self.drop = self.reader.reorder, self.reader.drop
+        return self.reader.read(first, rows, numbers=numbers, last=last)
+
+    def _say(self) -> None:
+        logger.warning(
+            "%s keeps nothing of what it has read in a maquette.Cache: whole texts are computed again for every token. "
+            "docs/generation.md shows a model that keeps it.",
+            type(self.model).__name__,
+        )
 
 
 _WITHOUT_CACHE = {"use_cache": False, "return_dict": True}

@@ -1,5 +1,6 @@
 """`generate`: what a model with scores of a vocabulary does with a prompt."""
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,20 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette.errors import InputError, did_you_mean
-from maquette.generation.cache import Cache, as_cache
+from maquette.errors import ConfigurationError, InputError, did_you_mean
+from maquette.generation.cache import BLOCK, Cache, as_cache
 from maquette.generation.configuration import FILE, GenerationConfig
-from maquette.generation.engine import Chooser, Ends, Engine, Prompt, Step
+from maquette.generation.drafts import Assistant, PromptLookup
+from maquette.generation.engine import Chooser, Drafter, Engine, Prompt, Step
 from maquette.generation.processors import processors_for
 from maquette.generation.prompts import Prompts, read_prompts
-from maquette.generation.reading import CachedReader, NotCachedError, Reader, RecomputingReader
+from maquette.generation.reading import ModelReader
 from maquette.generation.results import Results
 from maquette.generation.sampling import draw_seed
 from maquette.generation.setting_rules import DEFAULTS, as_ids
+from maquette.generation.stopping import Ends, criteria_for
 from maquette.hub.sources import Source
 from maquette.modeling.interface import Interface
 from maquette.modeling.outputs import GenerateDecoderOnlyOutput
 from maquette.storage.transaction import Transaction
+from maquette.text.incremental_decoding import IncrementalDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +112,107 @@ class GenerationMixin:
             InputError: a prompt that cannot be read. ConfigurationError: settings that contradict each other.
         """
         task = _Task.of(self, inputs, generation_config, kwargs, tokenizer)
-        custom = {"custom": logits_processor or (), "prefix_allowed_tokens_fn": prefix_allowed_tokens_fn}
+        engine = task.engine(
+            criteria=stopping_criteria or (),
+            assistant=assistant_model,
+            tokenizer=tokenizer,
+            custom=logits_processor or (),
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        )
         results = Results(task.prompts, task.config, task.ends, times=task.config.num_return_sequences or 1)
-        with _quiet(self):
-            for step in task.steps(criteria=stopping_criteria or (), **custom):
+        with _quiet(self), _progress(engine, progress_bar) as show, _hand_on(streamer, task.prompts) as hand_on:
+            for step in engine.run():
                 results.add(step)
+                hand_on(step)
+                show(step)
         if not task.config.return_dict_in_generate:
             return results.sequences()
-        return GenerateDecoderOnlyOutput(sequences=results.sequences(), scores=results.scores, logits=results.logits)
+        found: dict[str, Any] = {"scores": results.scores, "logits": results.logits}
+        return GenerateDecoderOnlyOutput(sequences=results.sequences(), past_key_values=task.close(), **found)
+
+    def stream(self, inputs: Any = None, *, tokenizer: Any, skip_prompt: bool = True, **kwargs: Any) -> Iterator[Any]:
+        """Continue prompts, and give texts as they come: `for row, text in model.stream(…)`.
+
+        Texts of all rows come in turns, in whole characters; put together, those of a row are what `decode` makes of
+        its tokens. Special tokens are left out.
+
+        Args:
+            inputs: as in `generate`.
+            tokenizer: decodes.
+            skip_prompt: False gives each prompt first.
+            kwargs: as in `generate`.
+        """
+        names = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model")
+        custom, criteria, allowed, assistant = (kwargs.pop(name, None) for name in names)
+        task = _Task.of(self, inputs, kwargs.pop("generation_config", None), kwargs, tokenizer)
+        engine = task.engine(
+            criteria=criteria or (),
+            assistant=assistant,
+            tokenizer=tokenizer,
+            custom=custom or (),
+            prefix_allowed_tokens_fn=allowed,
+        )
+        return _stream_texts(self, task, engine, tokenizer, skip_prompt=skip_prompt)
+
+
+def _stream_texts(
+    model: Any, task: "_Task", engine: Engine, tokenizer: Any, *, skip_prompt: bool
+) -> Iterator[tuple[int, str]]:
+    decoders = {prompt.number: IncrementalDecoder(tokenizer, skip_special_tokens=True) for prompt in engine.prompts}
+    for prompt in engine.prompts:
+        told = decoders[prompt.number].feed(prompt.ids) if len(prompt.ids) else ""
+        if told and not skip_prompt:
+            yield prompt.number, told
+    steps = engine.run()
+    while True:
+        with _quiet(model):  # not while the caller has its turn
+            step = next(steps, None)
+        if step is None:
+            return
+        for event in step.events:
+            decoder = decoders[event.number]
+            text = decoder.feed(event.tokens) + (decoder.finish() if event.is_done else "")
+            if text:
+                yield event.number, text
+
+
+@contextlib.contextmanager
+def _hand_on(streamer: Any, prompts: Prompts) -> Iterator[Callable[[Step], None]]:
+    """Give a streamer the prompt, then tokens as they come, then the end.
+
+    Raises:
+        InputError: there are several prompts; `stream` takes them.
+    """
+    if streamer is None:
+        yield lambda step: None
+        return
+    if len(prompts) > 1:
+        raise InputError("A streamer takes one prompt; model.stream(…) gives (row, text) for a whole batch.")
+    streamer.put(prompts.columns.cpu())
+
+    def put(step: Step) -> None:
+        for token in step.events[0].tokens:
+            streamer.put(torch.tensor([token]))
+
+    yield put
+    streamer.end()
+
+
+@contextlib.contextmanager
+def _progress(engine: Engine, wanted: bool | None) -> Iterator[Callable[[Step], None]]:
+    """Show how many rows are done: where that is wanted or, unless said, in a terminal where rows have to wait."""
+    rows = len(engine.prompts)
+    if wanted is False or (wanted is None and rows <= engine.max_rows):
+        yield lambda step: None
+        return
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    with tqdm(total=rows, unit="row", disable=None if wanted is None else False) as bar:
+
+        def show(step: Step) -> None:
+            bar.update(sum(event.is_done for event in step.events))
+
+        yield show
 
 
 class _quiet:  # noqa: N801 - used as a word
@@ -148,6 +245,7 @@ class _Task:
     options: dict[str, Any]  # arguments of `forward` for every call
     cache: Cache | None  # the caller's, with the beginning of each prompt
     names: tuple[str, ...]  # what `forward` takes
+    used: Cache | None = None  # by the call
 
     @classmethod
     def of(
@@ -224,41 +322,21 @@ class _Task:
             for again in range(times)
         ]
 
+    def close(self) -> Cache | None:
+        """Give the cache that was used, as a caller goes on with it."""
+        if self.used is None or not self.used.is_begun:
+            return None
+        self.used.width = max(self.used.lengths, default=0)
+        return self.used
+
     # Running --------------------------------------------------------------------------------------------------------
 
-    def steps(self, **custom: Any) -> Iterator[Step]:
-        """Continue all rows; gives what each step brought.
-
-        Without a cache in the model, whole rows are computed again for every token.
-        """
-        if "past_key_values" in self.names and self.config.use_cache:
-            try:
-                yield from self._engine(self._cached_reader(), **custom).run()
-                return
-            except NotCachedError:
-                logger.warning(
-                    "%s keeps nothing of what it has read in a maquette.Cache: whole texts are computed again for "
-                    "every token. docs/generation.md shows a model that keeps it.",
-                    type(self.model).__name__,
-                )
-        if self.cache is not None:
-            raise InputError(f"{type(self.model).__name__} does not read a maquette.Cache: leave out past_key_values.")
-        reader = RecomputingReader(
-            self.model, self.names, inputs=self.inputs, options=self.options, device=self.model.device
-        )
-        yield from self._engine(reader, **custom).run()
-
-    def _cached_reader(self) -> CachedReader:
-        cache = self.cache
-        if cache is None:
-            most = max(length + new for length, new in zip(self.prompts.lengths, self.limits, strict=True))
-            cache = Cache(reserve=most + (self.config.num_assistant_tokens or 0))
-        return CachedReader(
-            self.model, self.names, cache=cache, inputs=self.inputs, options=self.options, device=self.model.device
-        )
-
-    def _engine(self, reader: Reader, *, criteria: Sequence[Any] = (), drafter: Any = None, **custom: Any) -> Engine:
+    def engine(self, *, criteria: Sequence[Any], assistant: Any, tokenizer: Any, **custom: Any) -> Engine:
+        """Make what continues the rows."""
         config, rows = self.config, self.rows()
+        seed = None
+        if config.do_sample:
+            seed = draw_seed() if config.seed is None else config.seed
         processors = processors_for(
             config,
             ends=self.ends,
@@ -266,21 +344,55 @@ class _Task:
             device=self.model.device,
             **custom,
         )
-        seed = None
-        if config.do_sample:
-            seed = draw_seed() if config.seed is None else config.seed
-        wanted = {name for name in ("scores", "logits") if getattr(config, f"output_{name}")}
-        keeps = self.cache is not None or config.return_dict_in_generate
+        keeps = self.cache is not None or bool(config.return_dict_in_generate)
         return Engine(
-            reader,
+            self.reader(),
             rows,
             choose=Chooser(processors, seed=seed),
-            stops=Ends(self.ends, self.limits, criteria),
+            stops=Ends(self.ends, self.limits, criteria_for(config, tokenizer=tokenizer, custom=criteria)),
             max_rows=len(rows) if keeps else config.max_rows or ROWS,
-            drafter=drafter,
-            keeps_rows=bool(keeps),
-            wants=frozenset(wanted),
+            drafter=self.drafter(assistant),
+            keeps_rows=keeps,
+            wants=frozenset(name for name in ("scores", "logits") if getattr(config, f"output_{name}")),
         )
+
+    def reader(self) -> ModelReader:
+        """Make what runs the model."""
+        cache = self.cache
+        if cache is None and self.config.use_cache:
+            most = max(length + new for length, new in zip(self.prompts.lengths, self.limits, strict=True))
+            cache = Cache(reserve=most + BLOCK)
+        self.used = cache
+        return self._reader(self.model, self.names, cache, inputs=self.inputs, options=self.options)
+
+    def _reader(self, model: Any, names: Sequence[str], cache: Cache | None, **more: Any) -> ModelReader:
+        return ModelReader(model, names, cache=cache, device=model.device, **more)
+
+    def drafter(self, assistant: Any) -> Drafter | None:
+        """Make what guesses tokens, where that is wanted.
+
+        Raises:
+            ConfigurationError: a smaller model of another vocabulary, or prompts that it cannot read.
+        """
+        config = self.config
+        if assistant is not None:
+            sizes = [getattr(model.config, "vocab_size", None) for model in (self.model, assistant)]
+            if sizes[0] != sizes[1]:
+                raise ConfigurationError(
+                    f"assistant_model has a vocabulary of {sizes[1]} tokens, and the model one of {sizes[0]}: drafts "
+                    "need the same."
+                )
+            if self.prompts.vectors is not None:
+                raise ConfigurationError("assistant_model needs prompts of ids, and these are inputs_embeds.")
+            return Assistant(
+                self._reader(assistant, Interface.of(assistant, ["labels"]).names, Cache()),
+                config.num_assistant_tokens or 0,
+                schedule=config.num_assistant_tokens_schedule or "constant",
+                threshold=config.assistant_confidence_threshold or 0.0,
+            )
+        if config.prompt_lookup_num_tokens:
+            return PromptLookup(config.prompt_lookup_num_tokens, longest=config.max_matching_ngram_size or 2)
+        return None
 
 
 def _sort_inputs(
