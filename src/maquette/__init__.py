@@ -114,6 +114,7 @@ _HOMES = {
     "text.tokenization_base": ("PreTrainedTokenizerBase",),
     "text.tokenization_fast": ("PreTrainedTokenizerFast",),
     "text.byte_level_tokenization": ("ByteLevelBPETokenizer", "ByteLevelBPETokenizerFast"),
+    "text.sentencepiece_tokenization": ("SentencePieceTokenizerFast",),
     "text.wordpiece_tokenization": ("WordPieceTokenizer", "WordPieceTokenizerFast"),
     "images.fetching": ("load_image",),
     "images.processing": ("BaseImageProcessor", "ImageFeatureExtractionMixin", "ImageProcessingMixin"),

@@ -35,6 +35,7 @@ from maquette.text.byte_pairs import (
     settle_prefix_space,
 )
 from maquette.text.edge_tokens import EdgeTokens
+from maquette.text.tiktoken_files import is_tiktoken, read_tiktoken, spell
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE
@@ -101,6 +102,9 @@ class _ByteLevel(EdgeTokens):
 
     def _assemble_backend(self, vocab: Any, merges: Any, settings: Mapping[str, Any]) -> Tokenizer:
         """Make the Rust library's tokenizer of a vocabulary and merges, given as such or as files."""
+        if merges is None and isinstance(vocab, str | os.PathLike) and is_tiktoken(vocab):
+            ranks = read_tiktoken(vocab)
+            return make_backend(*spell(ranks), pattern=self.pattern, normal_form=self.normal_form, ignore_merges=True)
         if vocab is None or merges is None:
             raise InputError(
                 f"{type(self).__name__} needs a vocabulary and its merges: pass vocab_file='{VOCABULARY_FILE}' and "
@@ -144,7 +148,7 @@ class ByteLevelBPETokenizer(_ByteLevel, PreTrainedTokenizer):
     """Byte-level BPE in Python, with cached words; a model's tokenizer adds its pattern, special tokens and lengths.
 
     Args:
-        vocab_file: a JSON object of tokens and ids, `vocab.json`.
+        vocab_file: a JSON object of tokens and ids, `vocab.json`; or a vocabulary of tiktoken, which needs no merges.
         merges_file: a pair a line, `merges.txt`.
         errors: what decoding does with bytes that are no UTF-8: "replace", "ignore" or "strict".
         tokenizer_file: all of it, and the way texts are cut, in one `tokenizer.json`.
