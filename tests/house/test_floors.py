@@ -18,7 +18,7 @@ FLOORS: dict[str, int] = {
     "compatibility": 3,
     "models": 4,
     "auto": 5,
-    **dict.fromkeys(("training", "testing", "cli", "__main__"), 6),
+    **dict.fromkeys(("pipelines", "training", "testing", "cli", "__main__"), 6),
 }
 ALL_FRAMEWORKS = {"batch.tensors"}  # asks which framework a value is of, and imports the one that is there already
 MOST_NAMES = 25

@@ -37,7 +37,7 @@ def load_image(
     if isinstance(source, str) and source.startswith("data:"):
         source = _decode_data_url(source, label)
     elif isinstance(source, str) and source.startswith(("http://", "https://")):
-        source = _fetch(source, label, timeout, max_bytes)
+        source = fetch(source, label, timeout, max_bytes)
     options = {"data_format": None, "is_scaled_later": False, "is_bounded": True}
     image = to_rgb(read(source, label, max_pixels=max_pixels, array_options=options), label)
     if not hasattr(image, "convert"):
@@ -55,8 +55,8 @@ def _decode_data_url(url: str, label: str) -> bytes:
         raise InputError(f"{label} is a data URL, and not base64 after its comma: {error}") from None
 
 
-def _fetch(url: str, label: str, timeout: float, max_bytes: int) -> bytes:
-    """Fetch an address over http or https alone, redirections included."""
+def fetch(url: str, label: str, timeout: float, max_bytes: int) -> bytes:
+    """Fetch what an address has, over http or https alone, redirections included."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
