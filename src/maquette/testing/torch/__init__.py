@@ -19,6 +19,7 @@ from maquette.testing.torch.computing import (
     check_half_precision,
     check_padding,
 )
+from maquette.testing.torch.generating import check_cache, check_causality, check_generation, check_ragged
 from maquette.testing.torch.reshaping import check_pruning, check_resizing
 from maquette.testing.torch.saving import (
     check_buffers,
@@ -44,6 +45,10 @@ CHECKS = (
     Check("determinism", check_determinism, needs=("forward",)),
     Check("batch", check_batch, needs=RUNS),
     Check("padding", check_padding, needs=RUNS),
+    Check("causality", check_causality, needs=RUNS),
+    Check("cache", check_cache, needs=(*RUNS, "causality")),
+    Check("ragged", check_ragged, needs=(*RUNS, "causality")),
+    Check("generation", check_generation, needs=(*RUNS, "causality", "cache", "ragged")),
     Check("state", check_state, needs=RUNS),
     Check("reload", check_reload, needs=RUNS),
     Check("ties", check_ties, needs=("forward",)),
