@@ -22,6 +22,7 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|h5|msgpack|pkl)(\.index\.json)?$")
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 Shape = tuple[int, ...]
 
 
@@ -48,6 +49,8 @@ class Checkpoint:
         self.types: dict[str, str] = {}  # as safetensors calls them, "F32"
         self.metadata: dict[str, str] = {}
         self._files: dict[str, tuple[Path, str]] = {}  # where a tensor lies, and its name there
+        self._starts: dict[tuple[Path, str], int] = {}  # and at which byte
+        self._seen: dict[Path, tuple[int, ...]] = {}  # which file it was
         for path, expected in files.items():
             self._read_header(path, expected)
 
@@ -87,6 +90,26 @@ class Checkpoint:
                 part = handle.get_slice(name)
                 self.shapes[name], self.types[name] = tuple(part.get_shape()), part.get_dtype()
                 self._files[name] = (path, name)
+            self._find_starts(path, getattr(handle, "offset_keys", list)())  # new in safetensors 0.6
+
+    def _find_starts(self, path: Path, ordered: list[str]) -> None:
+        """Count where tensors begin: one after the other, without gaps, up to the end, as safetensors makes sure."""
+        if any(self.types[name] not in BYTES for name in ordered):
+            return
+        self._seen[path] = _identify(path)
+        start = path.stat().st_size
+        for name in reversed(ordered):
+            start -= math.prod(self.shapes[name]) * BYTES[self.types[name]]
+            self._starts[path, name] = start
+
+    def find_spans(self) -> dict[str, tuple[Path, int]]:
+        """Tell where in a file tensors begin, those of which that is known."""
+        same = {path for path, seen in self._seen.items() if _identify(path) == seen}
+        return {
+            name: (path, self._starts[path, stored])
+            for name, (path, stored) in self._files.items()
+            if path in same and (path, stored) in self._starts
+        }
 
     def rename(self, mapping: Mapping[str, str]) -> None:
         """Give tensors other names: patterns (regular expressions) in turn, the first match of each replaced.
@@ -164,6 +187,12 @@ def _find_shards(source: Source, index: str, shards: Mapping[str, list[str]]) ->
             missing.append(f"{shard} ({len(shards[shard])} tensors)")
     if missing:
         raise MissingFileError(f"{source.label}/{index} names files that are not there:{bullets(missing)}")
+
+
+def _identify(path: Path) -> tuple[int, ...]:
+    """Tell a file from one that comes to lie in its place."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextlib.contextmanager

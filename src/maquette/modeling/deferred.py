@@ -9,34 +9,18 @@ differs: after `torch.random.fork_rng`, the outer stream goes on from where it s
 After the weights are assigned, `run` performs the fills that are still wanted.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 
-from maquette.modeling.provenance import Construction, Kind, entered, storage_id
-
-# What reads memory without going through the dispatcher.
-DIRECT_READS = {
-    getattr(torch.Tensor, name)
-    for name in (
-        "numpy",
-        "tolist",
-        "data_ptr",
-        "__array__",
-        "__dlpack__",
-        "untyped_storage",
-        "share_memory_",
-        "__reduce_ex__",
-    )
-}
+from maquette.modeling.interception import array_of, below_modes
+from maquette.modeling.provenance import Construction, Kind, current, entered, storage_id
 
 
-@dataclass
+@dataclass(slots=True)
 class Fill:
     """One initialisation that was asked for and not run yet; it does not keep the memory alive."""
 
@@ -66,15 +50,15 @@ class Deferred:
         self._pending: list[Fill] = []
         self._waiting: set[int] = set()
         self._stream: torch.Tensor | None = None
-        self._modes = contextlib.ExitStack()
+        self._numbers = b""  # of the stream
+        self._under_way = entered(_Operations(self))
 
     def __enter__(self) -> "Deferred":
-        self._modes.enter_context(_Reads(self))
-        self._modes.enter_context(entered(_Operations(self)))
+        self._under_way.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._modes.close()
+        self._under_way.__exit__(*error)
 
     def is_pending(self, storage: int) -> bool:
         """Tell whether this memory waits for a fill."""
@@ -97,7 +81,7 @@ class Deferred:
     def flush(self) -> None:
         """Run everything pending with the random numbers that plain torch would have given it."""
         now = torch.get_rng_state()
-        current = None if self._stream is None or not torch.equal(now, self._stream) else self._stream
+        current = self._stream if _bytes_of(now) == self._numbers else None
         state: torch.Tensor | None = None
         with torch.no_grad():
             for fill in self._take_pending():
@@ -107,7 +91,7 @@ class Deferred:
                 fill.run()
         if state is not None and state is not current:  # the constructor reseeded after the last pending draw
             torch.set_rng_state(now)
-        self._stream = None
+        self._stream, self._numbers = None, b""
 
     def _take_pending(self) -> list[Fill]:
         pending, self._pending, self._waiting = self._pending, [], set()
@@ -115,16 +99,18 @@ class Deferred:
             self._fresh.pop(fill.storage.cdata, None)
         return pending
 
-    def note(self, target: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> None:
-        """Take down a fill instead of running it."""
+    def note(self, target: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> bool:
+        """Take down a fill instead of running it; False where it can't wait, as the memory is not fresh."""
+        if (storage := self._fresh.get(storage_id(target))) is None:
+            return False
         if random:
-            now = torch.get_rng_state()
-            if self._stream is None or not torch.equal(now, self._stream):
-                self._stream = now
+            now = torch.default_generator.get_state()
+            if (numbers := _bytes_of(now)) != self._numbers:
+                self._stream, self._numbers = now, numbers
         view = target.dtype, target.storage_offset(), target.size(), target.stride()
-        storage = self._fresh[storage_id(target)]
         self._waiting.add(storage.cdata)
         self._pending.append(Fill(operation, storage, view, self._stream if random else None))
+        return True
 
     def allocated(self, memory: StorageWeakRef) -> None:
         """Remember memory that nothing was written to yet."""
@@ -134,9 +120,11 @@ class Deferred:
         """Forget that this memory was fresh."""
         self._fresh.pop(storage_id(tensor), None)
 
-    def is_fresh(self, tensor: torch.Tensor) -> bool:
-        """Tell whether a fill of this tensor may wait."""
-        return storage_id(tensor) in self._fresh
+
+def _bytes_of(state: torch.Tensor) -> bytes:
+    """Give what a random state is compared by; `torch.equal` takes three times as long."""
+    with below_modes():
+        return array_of(state).tobytes()
 
 
 class _Operations(Construction):
@@ -147,18 +135,28 @@ class _Operations(Construction):
     def __init__(self, deferred: Deferred) -> None:
         super().__init__()
         self.deferred = deferred
+        self.outer = current()  # a model that loads another one in its constructor
+
+    def take_fill(self, tensor: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> bool:
+        is_kept = self._kept and storage_id(tensor) in self._kept
+        return is_kept or self.deferred.note(tensor, operation, random=random)
+
+    def before_read(self, tensor: torch.Tensor) -> None:
+        if self.deferred.is_pending(storage_id(tensor)):
+            self.deferred.flush()
+        if self.outer is not None:
+            self.outer.before_read(tensor)
 
     def _allocated(self, tensor: torch.Tensor) -> None:
-        super()._allocated(tensor)
-        self.deferred.allocated(self._drawn[storage_id(tensor)])
+        if (memory := self._mark(tensor)) is not None:
+            self.deferred.allocated(memory)
 
     def _waits(self, func: Any, kind: Kind, args: Any, kwargs: Any) -> bool:
         """A fill may wait if it concerns fresh memory, and the random stream of everyone."""
-        if kwargs.get("generator") is not None or not self.deferred.is_fresh(args[0]):
-            return False
         numbers = args[1:]
-        self.deferred.note(args[0], lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
-        return True
+        if kwargs.get("generator") is not None:
+            return False
+        return self.deferred.note(args[0], lambda memory: func(memory, *numbers, **kwargs), random=kind.random)
 
     def _before(self, kind: Kind, inputs: list[torch.Tensor]) -> None:
         if kind.random or any(self.deferred.is_pending(storage_id(tensor)) for tensor in inputs):
@@ -168,16 +166,3 @@ class _Operations(Construction):
         super()._follow(kind, written, inputs, result)
         for tensor in written:
             self.deferred.written(tensor)
-
-
-class _Reads(TorchFunctionMode):
-    """Sees the few calls that reach a tensor's memory without an operation."""
-
-    def __init__(self, deferred: Deferred) -> None:
-        super().__init__()
-        self.deferred = deferred
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in DIRECT_READS and args and self.deferred.is_pending(storage_id(args[0])):
-            self.deferred.flush()
-        return func(*args, **(kwargs or {}))

@@ -20,13 +20,15 @@ def find_hidden(model: Any, *, into_models: bool) -> list[str]:
         into_models: also in the models inside, which look for themselves when they are made.
     """
     modules = walk(model)
-    inside = tuple(start for start, module in modules[1:] if not into_models and hasattr(module, "save_pretrained"))
+    inside = tuple(
+        start for start, module in modules[1:] if not into_models and hasattr(type(module), "save_pretrained")
+    )
     found = [
         (start + name, value)
         for start, module in modules
         if not start.startswith(inside)
         for name, value in vars(module).items()
-        if isinstance(value, CONTAINERS) and value and not name.startswith("_")
+        if name[0] != "_" and isinstance(value, CONTAINERS) and value
     ]
     if not found:
         return []

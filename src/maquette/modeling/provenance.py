@@ -10,7 +10,7 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,8 @@ from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from maquette.modeling.interception import below_modes, observed, storage_of
 
 ALLOCATIONS = {
     f"aten::{name}"
@@ -101,9 +103,24 @@ class Construction(TorchDispatchMode):
         self._follow(kind, written, inputs, result)
         return result
 
+    def take_fill(self, tensor: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> bool:
+        """Run one of the usual fills, which overwrite what there was, without going through the dispatcher."""
+        if storage_id(tensor) in self._kept:
+            return True
+        if torch._C._len_torch_dispatch_stack() > 1:  # someone else wants to see it too
+            return False
+        with below_modes():
+            operation(tensor)
+        if _is_whole(tensor):
+            self._mark(tensor)
+        return True
+
+    def before_read(self, tensor: torch.Tensor) -> None:
+        """Make ready what is going to be read without an operation."""
+
     def _check_memory(self, size: Any, kwargs: Any) -> None:
         """Refuse what the machine's memory cannot hold before it is asked for."""
-        if torch.device(kwargs.get("device") or "cpu").type != "cpu":
+        if (device := kwargs.get("device")) is not None and device.type != "cpu":
             return
         wanted = math.prod(size) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
         self._asked += wanted
@@ -122,9 +139,12 @@ class Construction(TorchDispatchMode):
     def _allocated(self, tensor: torch.Tensor) -> None:
         self._mark(tensor)
 
-    def _mark(self, tensor: torch.Tensor) -> None:
-        if (found := storage_id(tensor)) > 0 and found not in self._drawn:
-            self._drawn[found] = StorageWeakRef(tensor.untyped_storage())
+    def _mark(self, tensor: torch.Tensor) -> StorageWeakRef | None:
+        if (found := storage_id(tensor)) < 0:
+            return None
+        if found not in self._drawn:
+            self._drawn[found] = StorageWeakRef(storage_of(tensor))
+        return self._drawn[found]
 
     def _follow(self, kind: "Kind", written: list[torch.Tensor], inputs: list[torch.Tensor], result: Any) -> None:
         own = {id(tensor) for tensor in written}
@@ -175,7 +195,7 @@ def entered(construction: Construction) -> Iterator[Construction]:
     """Make this the construction under way."""
     token = _current.set(construction)
     try:
-        with construction:
+        with construction, observed(construction):
             yield construction
     finally:
         _current.reset(token)
@@ -239,21 +259,23 @@ def walk(model: nn.Module, start: str = "") -> list[tuple[str, nn.Module]]:
     """
     found = [(start, model)]
     for name, child in model._modules.items():
-        if child is not None:
+        if child is not None and child._modules:
             found += walk(child, f"{start}{name}.")
+        elif child is not None:
+            found.append((f"{start}{name}.", child))
     return found
 
 
 def storage_id(tensor: torch.Tensor) -> int:
     """Name a tensor's memory; below zero where it has none of its own (sparse tensors, wrappers of others)."""
     try:
-        return int(tensor.untyped_storage()._cdata)
+        return int(storage_of(tensor)._cdata)
     except (NotImplementedError, RuntimeError):
         return -id(tensor)
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:
-    return storage_id(tensor) > 0 and tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+    return storage_id(tensor) > 0 and tensor.numel() * tensor.element_size() == storage_of(tensor).nbytes()
 
 
 def _size_of(storage: StorageWeakRef) -> int:

@@ -22,6 +22,7 @@ from maquette.modeling.deferred import Deferred
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.generating import GenerationMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
+from maquette.modeling.mapping import map_tensors
 from maquette.modeling.masks import MaskMixin
 from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
 from maquette.modeling.weights import (
@@ -31,6 +32,7 @@ from maquette.modeling.weights import (
     check_classes,
     converted,
     distinct,
+    evaluated,
     find_parent,
     list_saved,
     match_dtype,
@@ -135,7 +137,9 @@ class PreTrainedModel(
 
     def _initialise(self, module: nn.Module) -> None:
         """Initialise children before parents, and every module once, whichever model of a nest comes first."""
-        for child in module.children():
+        for child in module._modules.values():
+            if child is None:
+                continue
             owner = child if isinstance(child, PreTrainedModel) and _initialises(child) else self
             owner._initialise(child)
         if not module.__dict__.get("_is_initialised"):
@@ -176,8 +180,7 @@ class PreTrainedModel(
 
     @classmethod
     def _read_weights(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-        found = checkpoint.tensors(checkpoint.shapes, framework="pt")
-        weights: dict[str, torch.Tensor] = {name: torch.as_tensor(value) for name, value in found.items()}
+        weights = {name: torch.as_tensor(value) for name, value in map_tensors(checkpoint).items()}
         for prefix, module in walk(model):  # modules that translate the names of their older versions
             for hook in module._load_state_dict_pre_hooks.values():
                 hook(weights, prefix, {}, True, [], [], [])
@@ -211,7 +214,7 @@ class PreTrainedModel(
         match_dtype([targets[name] for name in targets.keys() - found.keys()], kind, found.values())
         if kind is None:
             restore_types(model, report.metadata)
-        return model.eval()
+        return evaluated(model)
 
     @classmethod
     def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:

@@ -114,6 +114,18 @@ def match_dtype(left: Iterable[Any], dtype: torch.dtype | None, found: Iterable[
             tensor.data = tensor.data.to(kind)
 
 
+def evaluated(model: Any) -> Any:
+    """Put a model into evaluation mode; where no module has a say in it, without torch's ways round each attribute."""
+    modules = [module for _, module in walk(model)]
+    for kind in {type(module) for module in modules}:
+        own = kind.train, kind.eval, kind.__setattr__
+        if own != (nn.Module.train, nn.Module.eval, nn.Module.__setattr__) or hasattr(kind, "training"):
+            return model.eval()
+    for module in modules:
+        module.__dict__["training"] = False
+    return model
+
+
 def check_classes(state: Mapping[str, Any], model: str, error: type[Exception]) -> None:
     """Refuse tensors of classes that keep their values elsewhere, such as torchao's quantised ones."""
     wrapped = {
