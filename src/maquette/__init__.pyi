@@ -245,6 +245,26 @@ from maquette.modeling.outputs import CausalLMOutputWithPast as CausalLMOutputWi
 from maquette.modeling.outputs import MoeCausalLMOutputWithPast as MoeCausalLMOutputWithPast
 from maquette.modeling.outputs import MoeModelOutputWithPast as MoeModelOutputWithPast
 from maquette.modeling.outputs import SequenceClassifierOutputWithPast as SequenceClassifierOutputWithPast
+from maquette.models.gemma.configuration import Gemma2Config as Gemma2Config
+from maquette.models.gemma.configuration import Gemma3TextConfig as Gemma3TextConfig
+from maquette.models.gemma.modeling import Gemma2ForCausalLM as Gemma2ForCausalLM
+from maquette.models.gemma.modeling import Gemma2ForSequenceClassification as Gemma2ForSequenceClassification
+from maquette.models.gemma.modeling import Gemma2ForTokenClassification as Gemma2ForTokenClassification
+from maquette.models.gemma.modeling import Gemma2Model as Gemma2Model
+from maquette.models.gemma.modeling import Gemma2PreTrainedModel as Gemma2PreTrainedModel
+from maquette.models.gemma.modeling import Gemma3ForCausalLM as Gemma3ForCausalLM
+from maquette.models.gemma.modeling import Gemma3PreTrainedModel as Gemma3PreTrainedModel
+from maquette.models.gemma.modeling import Gemma3TextForSequenceClassification as Gemma3TextForSequenceClassification
+from maquette.models.gemma.modeling import Gemma3TextModel as Gemma3TextModel
+from maquette.models.gpt2.configuration import GPT2Config as GPT2Config
+from maquette.models.gpt2.modeling import GPT2ForQuestionAnswering as GPT2ForQuestionAnswering
+from maquette.models.gpt2.modeling import GPT2ForSequenceClassification as GPT2ForSequenceClassification
+from maquette.models.gpt2.modeling import GPT2ForTokenClassification as GPT2ForTokenClassification
+from maquette.models.gpt2.modeling import GPT2LMHeadModel as GPT2LMHeadModel
+from maquette.models.gpt2.modeling import GPT2Model as GPT2Model
+from maquette.models.gpt2.modeling import GPT2PreTrainedModel as GPT2PreTrainedModel
+from maquette.models.gpt2.tokenization import GPT2Tokenizer as GPT2Tokenizer
+from maquette.models.gpt2.tokenization import GPT2TokenizerFast as GPT2TokenizerFast
 from maquette.models.llama.configuration import LlamaConfig as LlamaConfig
 from maquette.models.llama.configuration import MistralConfig as MistralConfig
 from maquette.models.llama.configuration import Qwen2Config as Qwen2Config
@@ -273,6 +293,22 @@ from maquette.models.llama.modeling import Qwen3ForSequenceClassification as Qwe
 from maquette.models.llama.modeling import Qwen3ForTokenClassification as Qwen3ForTokenClassification
 from maquette.models.llama.modeling import Qwen3Model as Qwen3Model
 from maquette.models.llama.modeling import Qwen3PreTrainedModel as Qwen3PreTrainedModel
+from maquette.models.llama.tokenization import Qwen2Tokenizer as Qwen2Tokenizer
+from maquette.models.llama.tokenization import Qwen2TokenizerFast as Qwen2TokenizerFast
+from maquette.models.mixtral.configuration import MixtralConfig as MixtralConfig
+from maquette.models.mixtral.configuration import Qwen3MoeConfig as Qwen3MoeConfig
+from maquette.models.mixtral.modeling import MixtralForCausalLM as MixtralForCausalLM
+from maquette.models.mixtral.modeling import MixtralForQuestionAnswering as MixtralForQuestionAnswering
+from maquette.models.mixtral.modeling import MixtralForSequenceClassification as MixtralForSequenceClassification
+from maquette.models.mixtral.modeling import MixtralForTokenClassification as MixtralForTokenClassification
+from maquette.models.mixtral.modeling import MixtralModel as MixtralModel
+from maquette.models.mixtral.modeling import MixtralPreTrainedModel as MixtralPreTrainedModel
+from maquette.models.mixtral.modeling import Qwen3MoeForCausalLM as Qwen3MoeForCausalLM
+from maquette.models.mixtral.modeling import Qwen3MoeForQuestionAnswering as Qwen3MoeForQuestionAnswering
+from maquette.models.mixtral.modeling import Qwen3MoeForSequenceClassification as Qwen3MoeForSequenceClassification
+from maquette.models.mixtral.modeling import Qwen3MoeForTokenClassification as Qwen3MoeForTokenClassification
+from maquette.models.mixtral.modeling import Qwen3MoeModel as Qwen3MoeModel
+from maquette.models.mixtral.modeling import Qwen3MoePreTrainedModel as Qwen3MoePreTrainedModel
 
 class AutoModel(_AutoModel): ...
 class AutoModelForPreTraining(_AutoModel): ...

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.modeling.activations import ACT2FN
+from maquette.modeling.layers.linear import Conv1D as Conv1D
 
 ALL_LAYERNORM_LAYERS = [nn.LayerNorm]
 gelu, silu = nn.functional.gelu, nn.functional.silu
@@ -67,20 +68,6 @@ class GradientCheckpointingLayer(nn.Module):
         if self.gradient_checkpointing and self.training and self._gradient_checkpointing_func is not None:
             return self._gradient_checkpointing_func(functools.partial(super().__call__, **kwargs), *args)
         return super().__call__(*args, **kwargs)
-
-
-class Conv1D(nn.Module):
-    """A linear layer whose weight is `(inputs, outputs)`, as GPT-2 (Radford et al. 2019) keeps it."""
-
-    def __init__(self, nf: int, nx: int) -> None:
-        super().__init__()
-        self.nf, self.nx = nf, nx
-        self.weight = nn.Parameter(torch.empty(nx, nf))
-        self.bias = nn.Parameter(torch.zeros(nf))
-        nn.init.normal_(self.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
 
 
 def apply_chunking_to_forward(

@@ -52,6 +52,19 @@ def choose_cache(model: Any, inputs: Tensor, past_key_values: Any, use_cache: bo
     return Cache() if wanted and not recomputes and not is_traced(inputs) else None
 
 
+def check_positions(layout: Layout, most: int) -> None:
+    """Refuse rows that are longer, with what the cache holds of them, than a model has positions.
+
+    Raises:
+        ValueError: saying how long a row is.
+    """
+    if layout.shape[1] + max(layout.before, default=0) <= most or (layout.mask is not None and is_traced(layout.mask)):
+        return
+    longest = max(b + n for b, n in zip(layout.before or (0,) * layout.shape[0], layout.counts, strict=True))
+    if longest > most:
+        raise ValueError(f"{longest} tokens in a row, cached ones included, and {most} positions: truncate.")
+
+
 class CausalLMHead:
     """Scores the vocabulary for every next token, with `lm_head`."""
 
@@ -96,6 +109,10 @@ class CausalLMHead:
             loss = compute_next_token_loss(x, labels, layout, num_items=num_items_in_batch)
         kept = keep_places(x, layout, logits_to_keep)
         logits = kept if labels is not None else self._score_vocabulary(kept)
+        return self._make_causal_output(output, options, loss, logits)
+
+    def _make_causal_output(self: Any, output: Any, options: dict[str, Any], loss: Any, logits: Tensor) -> Any:
+        """Make the output; override it for one that has more fields."""
         return self._make_output(CausalLMOutputWithPast, output, options, loss, logits)
 
 

@@ -12,7 +12,7 @@ TINY = {
 }
 
 
-def _card(model_type: str, name: str, tokenizer: str = "Llama", **tiny: object) -> ModelCard:
+def _card(model_type: str, name: str, *, tokenizer: str | None = None, **tiny: object) -> ModelCard:
     """Describe one of the family; all have the same heads."""
     return ModelCard(
         package=__name__,
@@ -25,14 +25,15 @@ def _card(model_type: str, name: str, tokenizer: str = "Llama", **tiny: object) 
             "AutoModelForTokenClassification": f"modeling:{name}ForTokenClassification",
             "AutoModelForQuestionAnswering": f"modeling:{name}ForQuestionAnswering",
         },
+        tokenizer=(f"tokenization:{tokenizer}", f"tokenization:{tokenizer}Fast") if tokenizer else (None, None),
         exports=(f"modeling:{name}PreTrainedModel",),
-        tiny={name: value for name, value in {**TINY, **tiny}.items() if value is not None},
+        tiny={**TINY, **tiny},
     )
 
 
 CARDS = (
     _card("llama", "Llama"),
     _card("mistral", "Mistral", sliding_window=3),
-    _card("qwen2", "Qwen2", head_dim=None, use_sliding_window=True, sliding_window=3, max_window_layers=1),
-    _card("qwen3", "Qwen3"),
+    _card("qwen2", "Qwen2", tokenizer="Qwen2Tokenizer", use_sliding_window=True, sliding_window=3, max_window_layers=1),
+    _card("qwen3", "Qwen3", tokenizer="Qwen2Tokenizer"),
 )

@@ -149,6 +149,7 @@ class Qwen2Config(RotaryConfig):
     num_hidden_layers: Count = 32
     num_attention_heads: Count = 32
     num_key_value_heads: Count | None = 32
+    head_dim: Count | None = None
     hidden_act: str = "silu"
     max_position_embeddings: Count = 32768
     initializer_range: Annotated[float, Meta(ge=0)] = 0.02
@@ -165,6 +166,7 @@ class Qwen2Config(RotaryConfig):
     norms_heads: ClassVar = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self.head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
         self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
         if self.layer_types is None:
             slides = self.use_sliding_window and self.sliding_window is not None
@@ -203,7 +205,7 @@ class Qwen3Config(Qwen2Config):
 
     model_type = "qwen3"
 
-    head_dim: Count = 128
+    head_dim: Count | None = 128
     attention_bias: bool = False
 
     norms_heads: ClassVar = True
