@@ -128,6 +128,7 @@ _HOMES = {
     "pipelines.text_tokens": ("FillMaskPipeline", "FeatureExtractionPipeline"),
     "pipelines.images": ("ImageClassificationPipeline", "ImageFeatureExtractionPipeline"),
     "pipelines.sounds": ("AudioClassificationPipeline", "AutomaticSpeechRecognitionPipeline"),
+    "pipelines.text_generation": ("TextGenerationPipeline",),
     "training.arguments": ("TrainingArguments",),
     "training.callbacks": ("EarlyStoppingCallback", "TrainerCallback"),
     "training.checkpoints": ("get_last_checkpoint",),

@@ -205,6 +205,7 @@ from maquette.pipelines.sounds import AutomaticSpeechRecognitionPipeline as Auto
 from maquette.pipelines.tasks import pipeline as pipeline
 from maquette.pipelines.text_classification import TextClassificationPipeline as TextClassificationPipeline
 from maquette.pipelines.text_classification import ZeroShotClassificationPipeline as ZeroShotClassificationPipeline
+from maquette.pipelines.text_generation import TextGenerationPipeline as TextGenerationPipeline
 from maquette.pipelines.text_tokens import FeatureExtractionPipeline as FeatureExtractionPipeline
 from maquette.pipelines.text_tokens import FillMaskPipeline as FillMaskPipeline
 from maquette.pipelines.token_classification import TokenClassificationPipeline as TokenClassificationPipeline

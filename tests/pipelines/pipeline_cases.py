@@ -71,6 +71,26 @@ def cases(folder: Path) -> dict[str, tuple[Any, ...]]:
             {"return_timestamps": "char"},
         ),
     }
+    greedy = {"do_sample": False, "max_new_tokens": 12}
+    said = [{"role": "user", "content": "Hi, who is there?"}]
+    begun = [*said, {"role": "assistant", "content": "It is"}]
+    for name, inputs, options in (
+        ("text", "Hello, you", {}),
+        ("texts", ["Hello, you", "a", "something that is longer"], {}),
+        ("new text", ["Hello, you", "a"], {"return_full_text": False}),
+        ("ids", "Hello, you", {"return_tensors": True}),
+        ("longer", "Hello, you", {"max_new_tokens": 60}),
+        ("in all", "Hello, you", {"max_new_tokens": None, "max_length": 20}),
+        ("penalties", "Hello, you", {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}),
+        ("prefix", "Hello, you", {"prefix": "<s>Well. "}),
+        ("special tokens", "Hello, you", {"skip_special_tokens": False, "max_new_tokens": 60}),
+        ("chat", said, {}),
+        ("chat goes on", begun, {}),
+        ("chat does not go on", begun, {"continue_final_message": False}),
+        ("chats", [said, begun, said], {"return_full_text": False}),
+        ("documents", said, {"documents": [{"title": "One", "text": "first"}]}),
+    ):
+        found[f"generation, {name}"] = ("text-generation", "decoder", {}, inputs, {**greedy, **options})
     for length, stride in ((0.05, None), (0.1, 0.01), (0.08, (0.02, 0.0)), (1.0, None)):
         options = {"chunk_length_s": length, "stride_length_s": stride, "return_timestamps": "char"}
         found[f"speech in pieces of {length}"] = ("automatic-speech-recognition", "speech", {}, sounds[0], options)

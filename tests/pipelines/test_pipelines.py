@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from byte_tokenizer import make_byte_tokenizer
 from PIL import Image
 from pipeline_cases import LONG, MASKED, TEXTS, cases, plain
 
@@ -20,8 +21,10 @@ from maquette import (
     DistilBertConfig,
     DistilBertTokenizer,
     DistilBertTokenizerFast,
+    LlamaConfig,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     ResNetConfig,
     SequenceClassifierOutput,
     ViTConfig,
@@ -95,6 +98,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hearing = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     save(folder, "speech", "Wav2Vec2ForCTC", speech, hearing, Wav2Vec2CTCTokenizer(vocab=SPEECH))
     save(folder, "sounds", "Wav2Vec2ForSequenceClassification", speech, hearing)
+    template = (
+        "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}{{ documents | tojson if documents }}"
+    )
+    letters = make_byte_tokenizer(chat_template=template)
+    decoder = LlamaConfig(
+        vocab_size=len(letters),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=200,
+        initializer_range=0.3,
+        bos_token_id=letters.bos_token_id,
+        eos_token_id=letters.eos_token_id,
+    )
+    save(folder, "decoder", "LlamaForCausalLM", decoder, letters)
     random = np.random.default_rng(3)
     Image.new("RGB", (32, 32), (200, 30, 40)).save(folder / "red.png")
     Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / "noise.png")
@@ -300,6 +321,90 @@ def test_questions_take_every_form(folder: Path) -> None:
             pipe(wrong)
 
 
+# Continuations
+
+
+@pytest.fixture(scope="module")
+def writer(folder: Path) -> Any:
+    return pipeline(model=folder / "decoder")
+
+
+def test_prompts_are_one_call_and_answer_as_single_ones_do(writer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+    generate = type(writer.model).generate
+
+    def count(self: Any, prompts: Any, **settings: Any) -> Any:
+        calls.append(settings)
+        return generate(self, prompts, **settings)
+
+    monkeypatch.setattr(type(writer.model), "generate", count)
+    prompts = [f"{'so ' * n}on" for n in range(6)]
+    options: Any = {"do_sample": False, "max_new_tokens": 40, "return_tensors": True}
+    together = writer(prompts, batch_size=2, **options)
+    assert [one["max_rows"] for one in calls] == [2]
+    assert together == [writer(prompt, **options) for prompt in prompts]
+    assert list(writer(iter(prompts), **options)) == together
+    assert len({len(row[0]["generated_token_ids"]) for row in together}) > 1
+
+
+def test_what_nobody_says_is_sampled_within_the_models_positions(writer: Any) -> None:
+    first, again, other = (
+        writer("Hello", seed=seed, return_tensors=True)[0]["generated_token_ids"] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert max(len(first), len(other)) <= writer.model.config.max_position_embeddings
+    rows = writer("Hello", num_return_sequences=3, max_new_tokens=9, seed=5, return_full_text=False)
+    assert len({row["generated_text"] for row in rows}) == 3
+
+
+def test_a_text_gets_one_begin_token(folder: Path) -> None:
+    class Beginning(PreTrainedTokenizerFast):
+        def __call__(self, text: Any, *args: Any, add_special_tokens: bool = True, **options: Any) -> Any:
+            begun = f"<s>{text}" if add_special_tokens else text
+            return super().__call__(begun, *args, add_special_tokens=False, **options)
+
+    model = maquette.AutoModelForCausalLM.from_pretrained(folder / "decoder")
+    plain = make_byte_tokenizer()
+    tokenizer = Beginning(tokenizer_object=plain.backend_tokenizer, bos_token="<s>", eos_token="</s>")
+    pipe = pipeline(model=model, tokenizer=tokenizer)
+    options: Any = {"max_new_tokens": 1, "return_tensors": True, "do_sample": False}
+    begin = tokenizer.bos_token_id
+    for text in ("Hi", "<s>Hi"):
+        assert pipe(text, **options)[0]["generated_token_ids"][:-1] == [begin, *plain("Hi")["input_ids"]]
+    assert pipe("<s>Hi", add_special_tokens=True, **options)[0]["generated_token_ids"][:2] == [begin] * 2
+    assert pipe("", **options)[0]["generated_token_ids"][0] == begin
+
+
+def test_texts_stop_at_strings_and_make_room(writer: Any) -> None:
+    options: Any = {"do_sample": False, "max_new_tokens": 12, "return_full_text": False}
+    whole = [row[0]["generated_text"] for row in writer(["Hello, you", "a"], **options)]
+    letter = next(letter for letter in whole[0][2:] if letter.isascii() and letter.isprintable())
+    stopped = writer(["Hello, you", "a"], stop_sequence=letter, **options)
+    for text, row in zip(whole, stopped, strict=True):
+        assert row[0]["generated_text"] == text[: text.index(letter) + 1 if letter in text else None]
+    writer.tokenizer.model_max_length = 20
+    try:
+        cut = writer(
+            "Well, hello, you", handle_long_generation="hole", return_tensors=True, do_sample=False, max_new_tokens=12
+        )
+    finally:
+        writer.tokenizer.model_max_length = int(1e30)
+    assert cut[0]["generated_token_ids"][:8] == writer.tokenizer("lo, you"[-8:].rjust(8, "l"))["input_ids"]
+
+
+def test_what_cannot_be_continued_is_one_clear_error(writer: Any) -> None:
+    with pytest.raises(UnknownFieldError, match="Did you mean 'max_new_tokens'"):
+        writer("a", max_new_token=3)
+    with pytest.raises(InputError, match="no message"):
+        writer([{"content": "Hi"}])
+    with pytest.raises(InputError, match="no prompt"):
+        writer([3])
+    with pytest.raises(InputError, match="exclude each other"):
+        writer("a", return_text=True, return_tensors=True)
+    with pytest.raises(InputError, match="hole"):
+        writer("a", handle_long_generation="cut")
+
+
 # Models and parts
 
 
@@ -311,6 +416,7 @@ def test_questions_take_every_form(folder: Path) -> None:
         ("masked", "fill-mask"),
         ("answers", "question-answering"),
         ("base", "feature-extraction"),
+        ("decoder", "text-generation"),
         ("vit", "image-classification"),
         ("vit-base", "image-feature-extraction"),
         ("resnet", "image-classification"),

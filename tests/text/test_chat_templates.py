@@ -9,7 +9,7 @@ from typing import Any
 import chat_samples as samples
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from byte_tokenizer import make_byte_tokenizer as make
 
 from maquette import AutoTokenizer, PreTrainedTokenizerFast, get_json_schema
 from maquette.errors import FileFormatError, InputError, MissingPackageError, UnknownNameError, UnsafePathError
@@ -17,23 +17,6 @@ from maquette.text import chat_rendering, template_sandbox
 
 TALK = samples.CONVERSATIONS["plain"]
 NAMED = {"default": samples.TEMPLATES["chatml"], "tool_use": samples.TEMPLATES["qwen3"], "rag": "{{ documents }}"}
-
-
-def make(**options: Any) -> PreTrainedTokenizerFast:
-    """Make a tokenizer of bytes, in which every text has its ids and every token its place."""
-    bytes_ = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(bytes_, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special: dict[str, Any] = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    more = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        **special,
-        additional_special_tokens=more,
-        model_input_names=["input_ids", "attention_mask"],
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")

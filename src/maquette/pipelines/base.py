@@ -18,6 +18,7 @@ import torch
 
 from maquette.errors import InputError, UnknownFieldError, did_you_mean
 
+SET_APART = "set_apart"  # the field of options in which a task keeps those of others
 UNASKED = 16  # rows of one length that go together where no batch_size was asked for
 
 
@@ -134,17 +135,21 @@ class Pipeline:
         """Tell one input from several."""
         return isinstance(inputs, str | bytes | os.PathLike | Mapping)
 
+    def further_options(self) -> Iterable[str]:
+        """Name the options that go to a tokenizer or to `generate`, which the task sets apart."""
+        return ()
+
     def settle(self, options: Mapping[str, Any]) -> Any:
         """Check the options of a call.
 
         Raises:
             UnknownFieldError: one that the task does not have, with the nearest that it has.
         """
-        known = [one.name for one in dataclasses.fields(self.options_class)]
+        known = [one.name for one in dataclasses.fields(self.options_class) if one.name != SET_APART]
         if unknown := [name for name in options if name not in known]:
+            near = did_you_mean(unknown[0], {*known, *self.further_options()})
             raise UnknownFieldError(
-                f"The {self.task} pipeline takes no {unknown[0]!r}.{did_you_mean(unknown[0], known)} "
-                f"It takes: {', '.join(known)}."
+                f"The {self.task} pipeline takes no {unknown[0]!r}.{near} It takes: {', '.join(known)}."
             )
         return self.options_class(**options)
 

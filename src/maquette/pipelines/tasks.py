@@ -17,6 +17,7 @@ TASKS = {
     "zero-shot-classification": "text_classification:ZeroShotClassificationPipeline",
     "token-classification": "token_classification:TokenClassificationPipeline",
     "question-answering": "question_answering:QuestionAnsweringPipeline",
+    "text-generation": "text_generation:TextGenerationPipeline",
     "fill-mask": "text_tokens:FillMaskPipeline",
     "image-classification": "images:ImageClassificationPipeline",
     "audio-classification": "sounds:AudioClassificationPipeline",

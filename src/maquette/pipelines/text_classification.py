@@ -21,7 +21,7 @@ class ClassificationOptions:
 
     top_k: int | None = UNSAID
     function_to_apply: str | None = None
-    tokenizer_options: dict[str, Any] = field(default_factory=dict)
+    set_apart: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.function_to_apply = check_function(self.function_to_apply)
@@ -40,11 +40,15 @@ class TextClassificationPipeline(TextPipeline):
     auto_classes = ("AutoModelForSequenceClassification",)
     options_class = ClassificationOptions
 
+    def further_options(self) -> list[str]:
+        """Name the options of the tokenizer's call."""
+        return CALL_OPTIONS
+
     def settle(self, options: Mapping[str, Any]) -> ClassificationOptions:
         """Check the options; those of the tokenizer's call are set apart."""
         passed = {name: value for name, value in options.items() if name in CALL_OPTIONS}
         settled: ClassificationOptions = super().settle({n: v for n, v in options.items() if n not in passed})
-        settled.tokenizer_options = {n: v for n, v in passed.items() if n not in ("padding", "return_tensors")}
+        settled.set_apart = {n: v for n, v in passed.items() if n not in ("padding", "return_tensors")}
         return settled
 
     def prepare(self, items: list[Any], options: ClassificationOptions) -> list[list[Row]]:
@@ -55,7 +59,7 @@ class TextClassificationPipeline(TextPipeline):
             places = [place for place, (_, second) in enumerate(read) if (second is not None) is paired]
             firsts = [read[place][0] for place in places]
             seconds = [str(read[place][1]) for place in places] if paired else None
-            made = self.encode(firsts, seconds, **options.tokenizer_options) if places else []
+            made = self.encode(firsts, seconds, **options.set_apart) if places else []
             for place, row in zip(places, made, strict=True):
                 rows[place] = [row]
         return rows
