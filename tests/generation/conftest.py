@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from beam_cases import CASES as BEAMS
+from beam_cases import PROMPTS, make_llama
 from logit_cases import FOREIGN, OWN, SETTINGS, make_inputs
 from stop_cases import STOPS, make_tokenizer
 
@@ -20,7 +22,7 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not peer_python:
         pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("peer")
-    for name in ("settings", "logits", "stops"):
+    for name in ("settings", "logits", "stops", "beams"):
         (folder / name).mkdir()
     (folder / "settings" / "ours.json").write_text(json.dumps({**SETTINGS, **OWN}))
     (folder / "settings" / "theirs.json").write_text(json.dumps({**SETTINGS, **FOREIGN}))
@@ -32,6 +34,8 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save(str(folder / "stops" / "tokenizer.json"))
     cases = [{"strings": strings, "rows": [tokenizer.encode(text).ids for text in texts]} for strings, texts in STOPS]
     (folder / "stops" / "stops.json").write_text(json.dumps(cases))
+    make_llama().save_pretrained(folder / "beams" / "model")
+    (folder / "beams" / "cases.json").write_text(json.dumps({"cases": BEAMS, "prompts": PROMPTS}))
     script = Path(__file__).parent / "peer_side.py"
     done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

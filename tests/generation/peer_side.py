@@ -3,11 +3,13 @@
     python peer_side.py FOLDER
 
 FOLDER has `settings/`, with ours.json ({name: settings}), each saved by maquette as ours/name, and theirs.json;
-`logits/inputs.npz`, ids and scores; and `stops/`, with tokenizer.json and stops.json ({stop strings, rows of ids}).
+`logits/inputs.npz`, ids and scores; `stops/`, with tokenizer.json and stops.json ({stop strings, rows of ids}); and
+`beams/`, with model/, which maquette saved, and cases.json.
 
 This writes settings/read.json, what the peer read from ours, settings/theirs/name, what it saved, and names.json;
 logits/outputs.npz: `batch/name` for a batch of equal rows, `row/name/r` for each of the ragged rows alone, without
-padding, and `chain/name/r` for those of whole settings; stops/found.json, for each row where it would have ended.
+padding, and `chain/name/r` for those of whole settings; stops/found.json, for each row where it would have ended; and
+beams/found.json, texts and their scores.
 """
 
 import json
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 import transformers
 from logit_cases import CASES, CHAINS, ENDS, LENGTHS, VOCABULARY
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.generation import logits_process
 from transformers.generation.stopping_criteria import StopStringCriteria
 
@@ -70,11 +72,29 @@ def find_stops(folder: Path) -> None:
     (folder / "found.json").write_text(json.dumps(found))
 
 
+def search_beams(folder: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(folder / "model").eval()
+    asked = json.loads((folder / "cases.json").read_text())
+    results = []
+    for settings in asked["cases"]:
+        tokens, scores = [], []
+        for prompt in asked["prompts"]:
+            out = model.generate(
+                torch.tensor([prompt]), return_dict_in_generate=True, output_scores=True, do_sample=False, **settings
+            )
+            rows = out.sequences[:, len(prompt) :].tolist()
+            tokens.append([row[: row.index(2) + 1] if 2 in row else row for row in rows])
+            scores.append(out.sequences_scores.tolist())
+        results.append({"tokens": tokens, "scores": scores})
+    (folder / "found.json").write_text(json.dumps(results))
+
+
 def main(folder: Path) -> None:
     transformers.logging.set_verbosity_error()
     exchange_settings(folder / "settings")
     compute_logits(folder / "logits")
     find_stops(folder / "stops")
+    search_beams(folder / "beams")
 
 
 main(Path(sys.argv[1]))

@@ -40,6 +40,9 @@ class Reader(Protocol):
             An output whose logits are `(rows, last, vocabulary)`; rows with fewer tokens begin with anything.
         """
 
+    def reserve(self, slots: int) -> None:
+        """Make room for so many slots, so that new ones can be copied into."""
+
     def move(self, source: int, target: int) -> None:
         """Let a slot hold a copy of what another holds."""
 
@@ -112,6 +115,10 @@ class CachedReader:
         output["logits"] = output["logits"][:, -last:]
         return output
 
+    def reserve(self, slots: int) -> None:
+        """Make room."""
+        self.cache.narrow(0, slots)
+
     def move(self, source: int, target: int) -> None:
         """Copy a slot."""
         self.cache.move(source, target)
@@ -178,6 +185,9 @@ class RecomputingReader:
         output = self.model(**arguments, **more, **self.options)
         check_logits(output, self.model)
         return output
+
+    def reserve(self, slots: int) -> None:
+        """There is room for any number."""
 
     def move(self, source: int, target: int) -> None:
         """Copy a slot."""

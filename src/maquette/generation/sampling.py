@@ -60,7 +60,7 @@ def choose_likeliest(scores: Tensor) -> Tensor:
         NonFiniteError, ConfigurationError: the scores are none, or allow no token.
     """
     best = scores.max(-1)
-    _check(best.values.nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
+    check_best(best.values.nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
     return best.indices
 
 
@@ -70,7 +70,7 @@ def sample(scores: Tensor, *, seed: int, numbers: Sequence[int], steps: Sequence
     Raises:
         NonFiniteError, ConfigurationError: the scores are none, or allow no token.
     """
-    _check(scores.amax(-1))
+    check_best(scores.amax(-1))
     return pick(scores.softmax(-1), uniform(seed, numbers, steps, draw=draw))
 
 
@@ -81,7 +81,7 @@ def sample_several(
 
     Where fewer have a probability, the rest are the first that were not drawn.
     """
-    _check(scores.amax(-1))
+    check_best(scores.amax(-1))
     probabilities = scores.softmax(-1)
     chosen: list[Tensor] = []
     for number in range(count):
@@ -104,7 +104,7 @@ def pick(weights: Tensor, numbers: npt.NDArray[np.float64]) -> Tensor:
     return torch.searchsorted(sums, wanted, right=True)[:, 0]
 
 
-def _check(best: Tensor) -> None:
+def check_best(best: Tensor) -> None:
     """Look at the best score of each row.
 
     Raises:
