@@ -15,7 +15,7 @@ from test_sampling import check_counts
 from tiny_decoders import TinyConfig, TinyForCausalLM
 from torch import Tensor
 
-from maquette import ConfigurationError, GenerationConfig
+from maquette import BaseStreamer, ConfigurationError, GenerationConfig, InputError
 from maquette.generation.beams import Beams, beams_for
 from maquette.generation.cache import Cache
 from maquette.generation.constraints import SuppressTokensLogitsProcessor
@@ -31,7 +31,10 @@ KINDS: dict[str, dict[str, Any]] = {"full": {}, "windows": {"window": 3}, "recur
 
 def make(kind: str, **fields: Any) -> TinyForCausalLM:
     torch.manual_seed(1)
-    return TinyForCausalLM(TinyConfig(**{"vocab_size": 12, **KINDS[kind], **fields})).double().eval()
+    model = TinyForCausalLM(TinyConfig(**{"vocab_size": 12, **KINDS[kind], **fields})).double().eval()
+    with torch.no_grad():
+        model.head.weight.mul_(0.01)  # so that several texts have a chance
+    return model
 
 
 def prepare(
@@ -110,8 +113,7 @@ def test_the_peers_ids(peer_side: Path, case: int) -> None:
 def test_prompts_do_not_see_each_other(kind: str) -> None:
     model = make(kind, vocab_size=6)
     prompts = [[5, 1, 3], [4], [3, 1, 1, 1, 3, 4, 5, 0, 5], [1, 3], [3, 3, 3]]
-    settings = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 12}
-    settings |= {"sequence_bias": [[[END], 2.0]]}
+    settings = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 12, "length_penalty": 0.0}
     alone = [text for prompt in prompts for text in search(model, [prompt], **settings)]
     assert len({len(text) for text in alone}) > 1, "texts should end at different places"
     for rows in (999, 6, 2):
@@ -137,6 +139,28 @@ def test_scores_and_beams_tell_where_texts_come_from() -> None:
         steps = [scores[n][indices[row, n], token] for n, token in enumerate(event.tokens)]
         assert math.isclose(float(sum(steps)) / count**0.7, exact, rel_tol=1e-9)
         assert indices[row, count:].eq(-1).all()
+
+
+def test_generate_searches(caplog: pytest.LogCaptureFixture) -> None:
+    model, prompts = make("full"), [[5, 6, 7], [8], [9, 10, 11, 1]]
+    settings = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 6, "length_penalty": 0.0}
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = END, 0
+    texts = search(model, prompts, **settings)
+    found = model.generate(prompts, **settings)
+    assert found.tolist() == [
+        [0] * (4 - len(prompts[row // 2])) + prompts[row // 2] + text + [0] * (found.shape[1] - 4 - len(text))
+        for row, text in enumerate(texts)
+    ]
+    batch = {"input_ids": found[::2, :4], "attention_mask": (found[::2, :4] > 0).long()}
+    assert torch.equal(model.generate(**batch, max_rows=3, progress_bar=True, **settings), found)
+    output = model.generate(prompts, return_dict_in_generate=True, output_scores=True, **settings)
+    assert torch.equal(output.sequences, found) and len(output.scores) == found.shape[1] - 4 and output.logits is None
+    assert output.beam_indices.shape == (6, found.shape[1] - 4) and output.sequences_scores.shape == (6,)
+    assert not caplog.messages
+    with pytest.raises(InputError, match="num_beams=1"):
+        model.generate([[5]], num_beams=2, max_new_tokens=2, streamer=BaseStreamer())
+    with pytest.raises(ConfigurationError, match="one beam only"):
+        model.generate([[5]], num_beams=2, max_new_tokens=2, prompt_lookup_num_tokens=2)
 
 
 class Fixed:

@@ -226,7 +226,10 @@ class ModelReader:
             self.reader = CachedReader(model, names, cache=cache, **more)
         elif cache is not None:
             self._say()
-        self.move, self.clear = self.reader.move, self.reader.clear
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        self.reserve, self.move, self.clear = self.reader.reserve, self.reader.move, self.reader.clear
         self.reorder, self.drop = self.reader.reorder, self.reader.drop
 
     @property
@@ -241,8 +244,7 @@ class ModelReader:
         except NotCachedError:
             self._say()
             self.reader = self.recomputing
-            self.move, self.clear = self.reader.move, self.reader.clear
-            self.reorder, self.drop = self.reader.reorder, self.reader.drop
+            self._hand_on()
         return self.reader.read(first, rows, numbers=numbers, last=last)
 
     def _say(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from maquette.errors import ConfigurationError, InputError, did_you_mean
+from maquette.generation.beams import Beams, beams_for
 from maquette.generation.cache import BLOCK, Cache, as_cache
 from maquette.generation.configuration import FILE, GenerationConfig
 from maquette.generation.drafts import Assistant, PromptLookup
@@ -24,7 +25,7 @@ from maquette.generation.setting_rules import DEFAULTS, as_ids
 from maquette.generation.stopping import Ends, criteria_for
 from maquette.hub.sources import Source
 from maquette.modeling.interface import Interface
-from maquette.modeling.outputs import GenerateDecoderOnlyOutput
+from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 from maquette.storage.transaction import Transaction
 from maquette.text.incremental_decoding import IncrementalDecoder
 
@@ -120,13 +121,15 @@ class GenerationMixin:
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         )
         results = Results(task.prompts, task.config, task.ends, times=task.config.num_return_sequences or 1)
-        with _quiet(self), _progress(engine, progress_bar) as show, _hand_on(streamer, task.prompts) as hand_on:
+        with _quiet(self), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
             for step in engine.run():
                 results.add(step)
                 hand_on(step)
                 show(step)
         if not task.config.return_dict_in_generate:
             return results.sequences()
+        if isinstance(engine, Beams):
+            return _beam_output(results, engine)
         found: dict[str, Any] = {"scores": results.scores, "logits": results.logits}
         return GenerateDecoderOnlyOutput(sequences=results.sequences(), past_key_values=task.close(), **found)
 
@@ -145,6 +148,7 @@ class GenerationMixin:
         names = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "assistant_model")
         custom, criteria, allowed, assistant = (kwargs.pop(name, None) for name in names)
         task = _Task.of(self, inputs, kwargs.pop("generation_config", None), kwargs, tokenizer)
+        task.refuse_beams("stream")
         engine = task.engine(
             criteria=criteria or (),
             assistant=assistant,
@@ -153,6 +157,16 @@ class GenerationMixin:
             prefix_allowed_tokens_fn=allowed,
         )
         return _stream_texts(self, task, engine, tokenizer, skip_prompt=skip_prompt)
+
+
+def _beam_output(results: Results, beams: Beams) -> GenerateBeamDecoderOnlyOutput:
+    return GenerateBeamDecoderOnlyOutput(
+        sequences=results.sequences(),
+        sequences_scores=beams.sequences_scores,
+        scores=beams.steps("scores"),
+        logits=beams.steps("logits"),
+        beam_indices=beams.beam_indices,
+    )
 
 
 def _stream_texts(
@@ -177,18 +191,19 @@ def _stream_texts(
 
 
 @contextlib.contextmanager
-def _hand_on(streamer: Any, prompts: Prompts) -> Iterator[Callable[[Step], None]]:
+def _hand_on(streamer: Any, task: "_Task") -> Iterator[Callable[[Step], None]]:
     """Give a streamer the prompt, then tokens as they come, then the end.
 
     Raises:
-        InputError: there are several prompts; `stream` takes them.
+        InputError: there are several prompts; `stream` takes them. Or beams, which are only known at their end.
     """
     if streamer is None:
         yield lambda step: None
         return
-    if len(prompts) > 1:
+    task.refuse_beams("A streamer")
+    if len(task.prompts) > 1:
         raise InputError("A streamer takes one prompt; model.stream(…) gives (row, text) for a whole batch.")
-    streamer.put(prompts.columns.cpu())
+    streamer.put(task.prompts.columns.cpu())
 
     def put(step: Step) -> None:
         for token in step.events[0].tokens:
@@ -199,9 +214,9 @@ def _hand_on(streamer: Any, prompts: Prompts) -> Iterator[Callable[[Step], None]
 
 
 @contextlib.contextmanager
-def _progress(engine: Engine, wanted: bool | None) -> Iterator[Callable[[Step], None]]:
+def _progress(engine: Engine | Beams, wanted: bool | None) -> Iterator[Callable[[Step], None]]:
     """Show how many rows are done: where that is wanted or, unless said, in a terminal where rows have to wait."""
-    rows = len(engine.prompts)
+    rows = len(engine.prompts) * (engine.sequences if isinstance(engine, Beams) else 1)
     if wanted is False or (wanted is None and rows <= engine.max_rows):
         yield lambda step: None
         return
@@ -314,13 +329,28 @@ class _Task:
             raise InputError(f"{said}: shorten the prompt, or set max_new_tokens={max(most - length + 1, 0)} at most.")
 
     def rows(self) -> list[Prompt]:
-        """Give what the engine continues, each prompt as often as it is wanted."""
+        """Give what the engine continues, each prompt as often as it is wanted; beams are its own."""
         times, unread = self.config.num_return_sequences or 1, self.prompts.unread(self.cache)
+        times = 1 if self.has_beams else times
         return [
             Prompt(text * times + again, text, self.prompts.ids[text], unread[text])
             for text in range(len(self.prompts))
             for again in range(times)
         ]
+
+    @property
+    def has_beams(self) -> bool:
+        """Whether it is a beam search."""
+        return (self.config.num_beams or 1) > 1
+
+    def refuse_beams(self, what: str) -> None:
+        """Refuse what gives tokens as they come.
+
+        Raises:
+            InputError: beams are wanted.
+        """
+        if self.has_beams:
+            raise InputError(f"{what} gives tokens as they come, and those of beams are known at the end: num_beams=1.")
 
     def close(self) -> Cache | None:
         """Give the cache that was used, as a caller goes on with it."""
@@ -331,8 +361,12 @@ class _Task:
 
     # Running --------------------------------------------------------------------------------------------------------
 
-    def engine(self, *, criteria: Sequence[Any], assistant: Any, tokenizer: Any, **custom: Any) -> Engine:
-        """Make what continues the rows."""
+    def engine(self, *, criteria: Sequence[Any], assistant: Any, tokenizer: Any, **custom: Any) -> Engine | Beams:
+        """Make what continues the rows.
+
+        Raises:
+            ConfigurationError: drafts for beams.
+        """
         config, rows = self.config, self.rows()
         seed = None
         if config.do_sample:
@@ -344,14 +378,21 @@ class _Task:
             device=self.model.device,
             **custom,
         )
+        stops = Ends(self.ends, self.limits, criteria_for(config, tokenizer=tokenizer, custom=criteria))
+        drafter = self.drafter(assistant)
+        if self.has_beams:
+            if drafter is not None:
+                raise ConfigurationError("Drafts go with one beam only: leave out num_beams, or the drafts.")
+            more: dict[str, Any] = {"processors": processors, "stops": stops, "max_rows": config.max_rows or ROWS}
+            return beams_for(config, reader=self.reader(), prompts=rows, seed=seed, **more)
         keeps = self.cache is not None or bool(config.return_dict_in_generate)
         return Engine(
             self.reader(),
             rows,
             choose=Chooser(processors, seed=seed),
-            stops=Ends(self.ends, self.limits, criteria_for(config, tokenizer=tokenizer, custom=criteria)),
+            stops=stops,
             max_rows=len(rows) if keeps else config.max_rows or ROWS,
-            drafter=self.drafter(assistant),
+            drafter=drafter,
             keeps_rows=keeps,
             wants=frozenset(name for name in ("scores", "logits") if getattr(config, f"output_{name}")),
         )
