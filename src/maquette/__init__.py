@@ -54,6 +54,12 @@ _HOMES = {
         "StoppingCriteria",
         "StoppingCriteriaList",
     ),
+    "generation.streaming": (
+        "AsyncTextIteratorStreamer",
+        "BaseStreamer",
+        "TextIteratorStreamer",
+        "TextStreamer",
+    ),
     "generation.truncation": (
         "EpsilonLogitsWarper",
         "EtaLogitsWarper",

@@ -62,6 +62,10 @@ from maquette.generation.stopping import MaxTimeCriteria as MaxTimeCriteria
 from maquette.generation.stopping import StoppingCriteria as StoppingCriteria
 from maquette.generation.stopping import StoppingCriteriaList as StoppingCriteriaList
 from maquette.generation.stopping import StopStringCriteria as StopStringCriteria
+from maquette.generation.streaming import AsyncTextIteratorStreamer as AsyncTextIteratorStreamer
+from maquette.generation.streaming import BaseStreamer as BaseStreamer
+from maquette.generation.streaming import TextIteratorStreamer as TextIteratorStreamer
+from maquette.generation.streaming import TextStreamer as TextStreamer
 from maquette.generation.truncation import EpsilonLogitsWarper as EpsilonLogitsWarper
 from maquette.generation.truncation import EtaLogitsWarper as EtaLogitsWarper
 from maquette.generation.truncation import MinPLogitsWarper as MinPLogitsWarper

@@ -170,7 +170,7 @@ def _beam_output(results: Results, beams: Beams) -> GenerateBeamDecoderOnlyOutpu
 
 
 def _stream_texts(
-    model: Any, task: "_Task", engine: Engine, tokenizer: Any, *, skip_prompt: bool
+    model: Any, task: "_Task", engine: Engine | Beams, tokenizer: Any, *, skip_prompt: bool
 ) -> Iterator[tuple[int, str]]:
     decoders = {prompt.number: IncrementalDecoder(tokenizer, skip_special_tokens=True) for prompt in engine.prompts}
     for prompt in engine.prompts:
