@@ -389,7 +389,7 @@ def test_texts_stop_at_strings_and_make_room(writer: Any) -> None:
         )
     finally:
         writer.tokenizer.model_max_length = int(1e30)
-    assert cut[0]["generated_token_ids"][:8] == writer.tokenizer("lo, you"[-8:].rjust(8, "l"))["input_ids"]
+    assert cut[0]["generated_token_ids"][:8] == writer.tokenizer("llo, you")["input_ids"]
 
 
 def test_what_cannot_be_continued_is_one_clear_error(writer: Any) -> None:

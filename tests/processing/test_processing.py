@@ -162,6 +162,38 @@ def test_settings_of_a_processor_are_saved(words: DistilBertTokenizer, tmp_path:
         Written.from_pretrained(tmp_path / "w", strech=3)
 
 
+def test_conversations_go_by_the_processors_template_or_the_tokenizers(
+    words: DistilBertTokenizer, tmp_path: Path
+) -> None:
+    talk = [{"role": "user", "content": "a cat"}]
+    named = {"default": "{{ messages[0].content }}", "loud": "{{ messages[0].content | upper }}"}
+    Annotated(Frames(), words, chat_template=named).save_pretrained(tmp_path / "a")
+    again = Annotated.from_pretrained(tmp_path / "a")
+    assert again.chat_template == named
+    assert again.apply_chat_template(talk) == "a cat"
+    assert again.apply_chat_template(talk, chat_template="loud") == "A CAT"
+    assert again.apply_chat_template(talk, tokenize=True) == words("a cat", add_special_tokens=False).input_ids
+    old = tmp_path / "a" / "chat_template.json"
+    (tmp_path / "a" / "chat_template.jinja").unlink()
+    (tmp_path / "a" / "additional_chat_templates" / "loud.jinja").unlink()
+    old.write_text(json.dumps({"chat_template": "old: {{ messages[0].content }}"}))
+    again = Annotated.from_pretrained(tmp_path / "a")
+    assert again.apply_chat_template(talk) == "old: a cat"
+    again.save_pretrained(tmp_path / "a")
+    assert not old.exists()
+    assert Annotated.from_pretrained(tmp_path / "a").chat_template == "old: {{ messages[0].content }}"
+    words.chat_template = "{{ messages | length }}"
+    try:
+        assert Annotated(Frames(), words).apply_chat_template(talk) == "1"
+    finally:
+        words.chat_template = None
+    seen = [{"role": "user", "content": [{"type": "image", "url": "x.png"}, {"type": "text", "text": "a cat"}]}]
+    template = "{% for part in messages[0].content %}{{ part.text or '<image>' }}{% endfor %}"
+    assert again.apply_chat_template(seen, template) == "<image>a cat"
+    with pytest.raises(InputError, match="holds 'image' data"):
+        again.apply_chat_template(seen, template, tokenize=True)
+
+
 def test_what_cannot_be_saved_is_named(words: DistilBertTokenizer, tmp_path: Path) -> None:
     class Forgets(ProcessorMixin):
         def __init__(self, tokenizer: Any, patches: int = 4) -> None:
