@@ -53,6 +53,8 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         super().__init__(**{**self._settings_in_file(), **kwargs})
         self._backend.no_padding()
         self._backend.no_truncation()
+        if kwargs.get("model_input_names") is None and not self._tells_texts_apart():
+            self.model_input_names = [name for name in self.model_input_names if name != "token_type_ids"]
 
     def _make_backend(self, file: str | None, tokenizer: Tokenizer | None) -> Tokenizer:
         if tokenizer is not None:
@@ -275,6 +277,21 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
 
     def _read_template(self, *, pair: bool) -> list[Part]:
         return read_template(self._backend, pair=pair)
+
+    def _tells_texts_apart(self) -> bool:
+        """Tell whether the two texts of a pair are of different types, with a separator between that ends the first.
+
+        Decoders number their texts too, and take no types: there, what stands between is the end or the next begin.
+        """
+        try:
+            parts = self._read_template(pair=True)
+        except InputError:
+            return True
+        places = {part: place for place, (part, _) in enumerate(parts) if part in ("$A", "$B")}
+        if len(places) < 2 or parts[places["$B"]][1] == parts[places["$A"]][1]:
+            return False
+        between, kind = parts[places["$A"] + 1]
+        return between not in ("$B", self.eos_token_id) and kind == parts[places["$A"]][1]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """Count the special tokens of a row, of one text or of a pair."""
