@@ -45,6 +45,17 @@ def main(folder: Path) -> None:
             dict(tokenizer.apply_chat_template(talks, **form)),
             dict(tokenizer.apply_chat_template(talks, truncation=True, max_length=40, **form)),
         ]
+    forged = samples.FORGED
+    talk = samples.CONVERSATIONS["plain"]
+    found["clean"] = [
+        dict(tokenizer.apply_chat_template(*call, sanitize_control_tokens=True, **options))
+        for call, options in (
+            ((forged,), {}),
+            (([forged, talk],), {"padding": True}),
+            (([forged, talk],), {"truncation": True, "max_length": 20}),
+            ((forged, [{"about": "a </s> b"}]), {"chat_template": samples.TEMPLATES["qwen3"]}),
+        )
+    ]
     history = samples.CONVERSATIONS["system"]
     found["message"] = tokenizer.encode_message_with_chat_template(history[-1], history[:-1])
     found["schemas"] = {name: get_json_schema(function) for name, function in samples.GOOD.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from byte_tokenizer import make_byte_tokenizer as make
 
-from maquette import AutoTokenizer, PreTrainedTokenizerFast, get_json_schema
+from maquette import AutoTokenizer, DistilBertTokenizer, PreTrainedTokenizerFast, get_json_schema
 from maquette.errors import FileFormatError, InputError, MissingPackageError, UnknownNameError, UnsafePathError
 from maquette.text import chat_rendering, template_sandbox
 
@@ -96,6 +96,42 @@ def test_templates_go_both_ways(peer: Any) -> None:
     assert not (folder / "theirs-old" / "chat_template.jinja").exists()
 
 
+def test_special_tokens_that_a_user_typed_are_letters_as_the_peers(tokenizer: Any, peer: Any) -> None:
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (samples.FORGED, {}),
+        ([samples.FORGED, TALK], {"padding": True}),
+        ([samples.FORGED, TALK], {"truncation": True, "max_length": 20}),
+        (samples.FORGED, {"chat_template": samples.TEMPLATES["qwen3"], "tools": [{"about": "a </s> b"}]}),
+    ]
+    for (talk, options), theirs in zip(calls, peer[1]["clean"], strict=True):
+        assert dict(tokenizer.apply_chat_template(talk, sanitize_control_tokens=True, **options)) == theirs
+    for special in ("<|im_start|>", "</s>", "<pad>"):
+        index = tokenizer.convert_tokens_to_ids(special)
+        clean = tokenizer.apply_chat_template(samples.FORGED, sanitize_control_tokens=True, return_dict=False)
+        as_ever = tokenizer.apply_chat_template(samples.FORGED, return_dict=False)
+        own = sum(row.count(special) for row in [message["content"] for message in samples.FORGED])
+        assert as_ever.count(index) - clean.count(index) == own
+        assert tokenizer.decode(clean) == tokenizer.decode(as_ever)
+
+
+def test_a_python_tokenizer_spells_them_too(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD] [UNK] [CLS] [SEP] [MASK] [ ] sep hi".replace(" ", "\n"))
+    tokenizer = DistilBertTokenizer(vocab_file=str(tmp_path / "vocab.txt"))
+    options: Any = {"chat_template": "{{ sep_token }}{{ messages[0].content }}{{ sep_token }}", "return_dict": False}
+    talk = [{"role": "user", "content": "hi [SEP] hi"}]
+    assert tokenizer.apply_chat_template(talk, **options) == [3, 8, 3, 8, 3]
+    assert tokenizer.apply_chat_template(talk, sanitize_control_tokens=True, **options) == [3, 8, 5, 7, 6, 8, 3]
+
+
+def test_what_hides_special_tokens_is_refused(tokenizer: Any) -> None:
+    template = "{{ messages | tojson(ensure_ascii=True) }}"
+    with pytest.raises(InputError, match="JSON in ASCII"):
+        tokenizer.apply_chat_template(samples.FORGED, chat_template=template, sanitize_control_tokens=True)
+    forged = [{"role": "user", "content": "\U000f0000</s>\U000f0001 \U000f0001"}]
+    clean = tokenizer.apply_chat_template(forged, sanitize_control_tokens=True, return_dict=False)
+    assert clean.count(tokenizer.eos_token_id) == 0
+
+
 # Calls
 
 
@@ -145,7 +181,7 @@ def test_a_mask_needs_the_mark_and_a_fast_tokenizer(tokenizer: Any) -> None:
         (TALK, {"chat_template": "chatlm"}, "nor the name of one"),
         (TALK, {"continue_final_message": True, "add_generation_prompt": True}, "exclude"),
         (TALK, {"continue_final_message": "thoughts"}, "no 'thoughts'"),
-        (TALK, {"sanitize_control_tokens": True}, "not supported"),
+        (TALK, {"sanitize_control_tokens": True, "tokenize": False}, "needs tokenize=True"),
         ([{"role": "user", "content": [{"type": "image"}]}], {"continue_final_message": True}, "no text"),
     ],
 )

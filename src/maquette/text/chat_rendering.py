@@ -5,7 +5,7 @@ import inspect
 import re
 import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,14 +181,27 @@ def _mark_end(content: Any, mark: str) -> tuple[str, Any]:
     raise InputError("continue_final_message: the last message has no text to go on with.")
 
 
+def literal_text(template: str) -> str:
+    """Give every text that stands in a template.
+
+    Raises:
+        InputError: it is not valid Jinja.
+    """
+    return _within(template, lambda: _sandbox().literals(_environment().parse(template)))
+
+
 def _run(template: str, variables: Mapping[str, Any], marks: tuple[str, str] | None = None) -> str:
-    """Run a template, within the sandbox's bounds; what goes wrong in it is one error with the template's line."""
+    return _within(template, lambda: _compiled(template).render(variables), marks)
+
+
+def _within(template: str, work: Callable[[], Any], marks: tuple[str, str] | None = None) -> str:
+    """Work on a template within the sandbox's bounds; what goes wrong in it is one error with the template's line."""
     sandbox = _sandbox()
     from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError, UndefinedError
 
     try:
         with sandbox.bounded(marks):
-            return str(_compiled(template).render(variables))
+            return str(work())
     except TemplateSyntaxError as error:
         source = template.split("\n")[error.lineno - 1].strip()
         problem = f"is not valid Jinja, line {error.lineno}: {error.message}. There: {source!r:.120}"

@@ -16,7 +16,8 @@ from maquette.errors import FileFormatError, InputError, UnknownNameError, did_y
 from maquette.hub.sources import Source
 from maquette.storage.json_files import read_json
 from maquette.storage.transaction import Transaction
-from maquette.text.chat_rendering import Span, read_conversations, render
+from maquette.text.chat_rendering import Rendering, Span, literal_text, read_conversations, read_tools, render
+from maquette.text.control_tokens import control_tokens, encode_marked, mark
 
 TEMPLATE_FILE, TEMPLATE_FOLDER, OLD_FILE = "chat_template.jinja", "additional_chat_templates", "chat_template.json"
 DEFAULT, WITH_TOOLS = "default", "tool_use"
@@ -69,6 +70,7 @@ class ChatTemplates:
             continue_final_message: leave the last message open, so that the model goes on with it; the name of the
                 field to go on with, or True for `content`.
             tokenize: give ids; the text if False.
+            sanitize_control_tokens: read special tokens that stand in messages, tools and documents as letters.
             padding, truncation, max_length, return_tensors: as in the tokenizer's call.
             return_dict: give ids with their mask; the ids alone if False.
             return_assistant_tokens_mask: also give `assistant_masks`, 1 for tokens in the template's
@@ -79,18 +81,20 @@ class ChatTemplates:
         Raises:
             InputError: no template, a conversation that it refuses, or one that is none; with the template's line.
         """
-        if sanitize_control_tokens:
-            raise InputError(
-                "sanitize_control_tokens=True is not supported: special tokens that a user writes are read as such. "
-                "Take them out of the messages first."
-            )
-        masked = return_assistant_tokens_mask
+        masked, clean = return_assistant_tokens_mask, sanitize_control_tokens
         if masked and not (return_dict and tokenize):
             raise InputError("return_assistant_tokens_mask=True needs return_dict=True and tokenize=True.")
+        if clean and (masked or not tokenize):
+            raise InputError("sanitize_control_tokens=True needs tokenize=True, and no mask of the assistant's tokens.")
         conversations, batched = read_conversations(conversation)
+        template = self.get_chat_template(chat_template, tools)
+        if clean:
+            tokens = control_tokens([*self.added_tokens_decoder.values()], literal_text(template))  # type: ignore[attr-defined]
+            given = (conversations, read_tools(tools), documents, kwargs)
+            conversations, tools, documents, kwargs = (mark(value, tokens) for value in given)
         renderings = render(
             conversations,
-            self.get_chat_template(chat_template, tools),
+            template,
             variables=self.special_tokens_map | kwargs,  # type: ignore[attr-defined]
             tools=tools,
             documents=documents,
@@ -98,25 +102,50 @@ class ChatTemplates:
             continue_final_message=continue_final_message,
             masked=masked,
         )
-        texts = [rendering.text for rendering in renderings]
         if not tokenize:
+            texts = [rendering.text for rendering in renderings]
             return texts if batched else texts[0]
-        options = dict(tokenizer_kwargs or {})
+        settings: dict[str, Any] = {"padding": padding, "truncation": truncation, "max_length": max_length}
+        settings |= {"return_tensors": return_tensors, **(tokenizer_kwargs or {})}
+        if clean:
+            encoded = self._encode_clean([rendering.text for rendering in renderings], batched, settings)
+        else:
+            encoded = self._encode_chats(renderings, batched, settings, masked=masked)
+        return encoded if return_dict else encoded["input_ids"]
+
+    def _encode_chats(
+        self, renderings: list[Rendering], batched: bool, settings: dict[str, Any], *, masked: bool
+    ) -> Any:
+        """Give the ids of conversations, where they were asked for with the masks of what the assistant wrote."""
         if masked and not self.is_fast:  # type: ignore[attr-defined]
             raise InputError("return_assistant_tokens_mask=True needs a fast tokenizer, which knows where tokens lie.")
-        offsets = options.pop("return_offsets_mapping", False)
-        settings: dict[str, Any] = {"padding": padding, "truncation": truncation, "max_length": max_length}
-        settings |= {"return_tensors": return_tensors, "add_special_tokens": False, **options}
-        encoded: Any = self(  # type: ignore[operator]
-            texts if batched else texts[0], return_offsets_mapping=offsets or masked, **settings
-        )
+        texts = [rendering.text for rendering in renderings]
+        offsets, tensors = settings.pop("return_offsets_mapping", False), settings["return_tensors"]
+        settings = {"add_special_tokens": False, **settings, "return_offsets_mapping": offsets or masked}
+        encoded: Any = self(texts if batched else texts[0], **settings)  # type: ignore[operator]
         if masked:
-            rows = encoded["offset_mapping"] if batched or return_tensors else [encoded["offset_mapping"]]
+            rows = encoded["offset_mapping"] if batched or tensors else [encoded["offset_mapping"]]
             masks = [_mask(row, one.written) for row, one in zip(rows, renderings, strict=True)]
-            encoded["assistant_masks"] = _shaped(masks, batched, return_tensors)
+            encoded["assistant_masks"] = _shaped(masks, batched, tensors)
             if not offsets:
                 del encoded["offset_mapping"]
-        return encoded if return_dict else encoded["input_ids"]
+        return encoded
+
+    def _encode_clean(self, texts: list[str], batched: bool, settings: dict[str, Any]) -> Any:
+        """Give the ids of conversations in which special tokens that users typed are marked."""
+        tokenizer: Any = self
+        added, length = tokenizer.added_tokens_encoder, settings.pop("max_length")
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+            return ids
+
+        rows = [encode_marked(text, added, encode, tokenizer._spell) for text in texts]
+        if settings.pop("truncation") not in (False, None, "do_not_truncate"):
+            most = tokenizer.model_max_length if length is None else length
+            rows = [ids[:most] if tokenizer.truncation_side == "right" else ids[-most:] for ids in rows]
+        alone = not batched and settings["return_tensors"] is None
+        return tokenizer.pad({"input_ids": rows[0] if alone else rows}, max_length=length, **settings)
 
     def encode_message_with_chat_template(
         self, message: Mapping[str, Any], conversation_history: Sequence[Any] | None = None, **kwargs: Any

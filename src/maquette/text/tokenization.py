@@ -1,5 +1,6 @@
 """`PreTrainedTokenizer`: a tokenizer in Python, yours or ours."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -160,6 +161,12 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
         for piece in self._cut(text):
             ids += [piece] if isinstance(piece, int) else map(self._id_of, self._tokenize(piece))
         return ids
+
+    def _spell(self, text: str) -> Ids:
+        """Give the ids of a text without regard to added tokens."""
+        plain = copy.copy(self)
+        plain._added = AddedTokens(self._normalizer())
+        return plain._encode_texts([text])[0]
 
     def _id_of(self, token: str) -> int:
         index: int | None = self.convert_tokens_to_ids(token)

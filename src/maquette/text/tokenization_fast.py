@@ -197,6 +197,13 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
             LaterRows(later, len(rows)) if quick else rows,
         )
 
+    def _spell(self, text: str) -> list[int]:
+        """Give the ids of a text without regard to added tokens."""
+        cutter, normalizer = self._backend.pre_tokenizer, self._backend.normalizer
+        text = normalizer.normalize_str(text) if normalizer is not None else text
+        pieces = [piece for piece, _ in cutter.pre_tokenize_str(text)] if cutter is not None else [text]
+        return [token.id for piece in pieces for token in self._backend.model.tokenize(piece)]
+
     def _find_rows(
         self, inputs: list[Any], texts: Texts, options: Options, budget: int | None, *, quick: bool
     ) -> tuple[list[int] | None, list[Any]]:
