@@ -261,6 +261,8 @@ from maquette.models.gemma.modeling import Gemma3ForCausalLM as Gemma3ForCausalL
 from maquette.models.gemma.modeling import Gemma3PreTrainedModel as Gemma3PreTrainedModel
 from maquette.models.gemma.modeling import Gemma3TextForSequenceClassification as Gemma3TextForSequenceClassification
 from maquette.models.gemma.modeling import Gemma3TextModel as Gemma3TextModel
+from maquette.models.gemma.tokenization import GemmaTokenizer as GemmaTokenizer
+from maquette.models.gemma.tokenization import GemmaTokenizerFast as GemmaTokenizerFast
 from maquette.models.gpt2.configuration import GPT2Config as GPT2Config
 from maquette.models.gpt2.modeling import GPT2ForQuestionAnswering as GPT2ForQuestionAnswering
 from maquette.models.gpt2.modeling import GPT2ForSequenceClassification as GPT2ForSequenceClassification
@@ -298,6 +300,8 @@ from maquette.models.llama.modeling import Qwen3ForSequenceClassification as Qwe
 from maquette.models.llama.modeling import Qwen3ForTokenClassification as Qwen3ForTokenClassification
 from maquette.models.llama.modeling import Qwen3Model as Qwen3Model
 from maquette.models.llama.modeling import Qwen3PreTrainedModel as Qwen3PreTrainedModel
+from maquette.models.llama.tokenization import LlamaTokenizer as LlamaTokenizer
+from maquette.models.llama.tokenization import LlamaTokenizerFast as LlamaTokenizerFast
 from maquette.models.llama.tokenization import Qwen2Tokenizer as Qwen2Tokenizer
 from maquette.models.llama.tokenization import Qwen2TokenizerFast as Qwen2TokenizerFast
 from maquette.models.mixtral.configuration import MixtralConfig as MixtralConfig
@@ -314,6 +318,7 @@ from maquette.models.mixtral.modeling import Qwen3MoeForSequenceClassification a
 from maquette.models.mixtral.modeling import Qwen3MoeForTokenClassification as Qwen3MoeForTokenClassification
 from maquette.models.mixtral.modeling import Qwen3MoeModel as Qwen3MoeModel
 from maquette.models.mixtral.modeling import Qwen3MoePreTrainedModel as Qwen3MoePreTrainedModel
+from maquette.text.sentencepiece_tokenization import SentencePieceTokenizerFast as SentencePieceTokenizerFast
 
 class AutoModel(_AutoModel): ...
 class AutoModelForPreTraining(_AutoModel): ...

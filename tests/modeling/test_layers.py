@@ -16,7 +16,8 @@ from maquette import GatedFeedForward, MixtureOfExperts, RMSNorm, RotaryConfig, 
 from maquette.errors import ConfigurationError
 from maquette.modeling.layers import experts
 from maquette.modeling.layers.experts import Router, compute_balance_loss, grouped_linear
-from maquette.modeling.layers.rotary import rotate
+from maquette.modeling.layers.rotary import rotate, row_lengths
+from maquette.modeling.packing import lay_out
 
 WIDTH, ORIGINAL = 16, 64
 SHORT, LONG = [1.0 + 0.1 * n for n in range(8)], [2.0 + 0.5 * n for n in range(8)]
@@ -182,6 +183,20 @@ def test_frequencies_stay_in_float32_when_the_model_does_not():
     assert torch.equal(rotary(torch.arange(3000)).cos, before)
     assert rotary(torch.arange(3), dtype=torch.bfloat16).cos.dtype == torch.bfloat16
     assert not rotary.state_dict()
+
+
+@pytest.mark.parametrize("case", ["dynamic", "longrope, original length"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_row_is_turned_by_its_own_length(case, packed):
+    """Its neighbours, of whom one is longer than the original length, do not matter."""
+    rotary = RotaryEmbedding(WIDTH, SCALINGS[case], max_position_embeddings=ORIGINAL)
+    lengths = (10, 90, 33)
+    mask = (torch.arange(90) < torch.tensor(lengths)[:, None]).flip(1)
+    layout = lay_out(mask, mask, packed=packed, count_padding=False)
+    positions = layout.positions(torch.device("cpu"))
+    cos = layout.scatter(rotary(positions, row_lengths(layout, mask.device)).cos.expand(*positions.shape, 1, -1))
+    for row, length in enumerate(lengths):
+        assert torch.equal(cos[row, 90 - length :], rotary(torch.arange(length)).cos)
 
 
 @pytest.mark.parametrize(

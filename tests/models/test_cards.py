@@ -13,25 +13,33 @@ from maquette.testing import cases, check_config, tiny_config
 CARDS = {case.card.model_type: case.card for case in cases()}
 
 
-# Decoders of several model types share their code: one of each folder is examined wholly, the others where they differ.
-QUICK = ("batch", "gradients", "reload")
+# Decoders share most of their code: one is examined wholly, the others where they can differ.
+WHOLE, QUICK = "llama-LlamaForCausalLM", ("batch", "gradients", "reload")
 
 
-def is_variant(case) -> bool:
-    """Tell whether a folder's first causal model stands for a case."""
+def is_relative(case) -> bool:
+    """Tell whether a case is a decoder that another one stands for."""
+    return "AutoModelForCausalLM" in case.card.models and str(case) != WHOLE
+
+
+def is_first(case) -> bool:
+    """Tell whether a case is the first causal model of its folder."""
     first = cards_of(importlib.import_module(case.card.package))[0]
-    return "AutoModelForCausalLM" in first.models and (case.card, case.auto_class) != (first, "AutoModelForCausalLM")
+    return (case.card, case.auto_class) == (first, "AutoModelForCausalLM")
 
 
-@pytest.mark.parametrize("case", [case for case in cases() if not is_variant(case)], ids=str)
+@pytest.mark.parametrize("case", [case for case in cases() if not is_relative(case)], ids=str)
 def test_model(case) -> None:
     report = case.check(skip={"frameworks": "the tests of parity compare every class"})
     assert {"reload", "fresh_process", "gradients", "export"} <= set(report.passed)
 
 
-@pytest.mark.parametrize("case", [case for case in cases() if is_variant(case)], ids=str)
-def test_variant(case) -> None:
-    assert set(case.check(only=QUICK).passed) == {*QUICK}
+@pytest.mark.parametrize("case", [case for case in cases() if is_relative(case)], ids=str)
+def test_relative(case) -> None:
+    wanted = {*QUICK, "export", "half_precision"} if is_first(case) else {*QUICK}
+    if case.auto_class == "AutoModelForCausalLM":
+        wanted |= {"causality", "cache", "ragged", "generation"}
+    assert set(case.check(only=wanted).passed) == wanted
 
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)

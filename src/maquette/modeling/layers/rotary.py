@@ -132,11 +132,11 @@ class RotaryEmbedding(nn.Module):
         if self.long_frequencies is not None:
             return torch.where(lengths > self._original_length(), self.long_frequencies, self.frequencies)
         assert self.limit is not None
-        factor = self.scaling["factor"]
-        stretch = factor * lengths.clamp(min=self.limit).float() / self.limit - (factor - 1)
-        exponent = self.width / (self.width - 2)
-        pairs = torch.arange(0, self.width, 2, dtype=torch.float32, device=positions.device) / self.width
-        return _both_halves(1.0 / (self.scaling["rope_theta"] * stretch**exponent) ** pairs)
+        kind = torch.float32 if positions.device.type == "mps" else torch.float64  # so that all rows round alike
+        factor, exponent = self.scaling["factor"], self.width / (self.width - 2)
+        stretch = factor * lengths.clamp(min=self.limit).to(kind) / self.limit - (factor - 1)
+        pairs = torch.arange(0, self.width, 2, dtype=kind, device=positions.device) / self.width
+        return _both_halves((1.0 / (self.scaling["rope_theta"] * stretch**exponent) ** pairs).float())
 
     # Frequencies -----------------------------------------------------------------------------------------------
 

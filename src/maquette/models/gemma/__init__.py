@@ -24,7 +24,8 @@ CARDS = (
             "AutoModelForSequenceClassification": "modeling:Gemma2ForSequenceClassification",
             "AutoModelForTokenClassification": "modeling:Gemma2ForTokenClassification",
         },
-        exports=("modeling:Gemma2PreTrainedModel",),
+        tokenizer=(None, "tokenization:GemmaTokenizerFast"),
+        exports=("modeling:Gemma2PreTrainedModel", "tokenization:GemmaTokenizer"),
         tiny=TINY,
     ),
     ModelCard(
@@ -36,6 +37,7 @@ CARDS = (
             "AutoModelForCausalLM": "modeling:Gemma3ForCausalLM",
             "AutoModelForSequenceClassification": "modeling:Gemma3TextForSequenceClassification",
         },
+        tokenizer=(None, "tokenization:GemmaTokenizerFast"),
         exports=("modeling:Gemma3PreTrainedModel",),
         tiny={**TINY, "sliding_window_pattern": 2},
     ),

@@ -12,7 +12,11 @@ TINY = {
 }
 
 
-def _card(model_type: str, name: str, *, tokenizer: str | None = None, **tiny: object) -> ModelCard:
+SENTENCEPIECE = (None, "tokenization:LlamaTokenizerFast")
+BYTE_LEVEL = ("tokenization:Qwen2Tokenizer", "tokenization:Qwen2TokenizerFast")
+
+
+def _card(model_type: str, name: str, *, tokenizer: tuple[str | None, str], **tiny: object) -> ModelCard:
     """Describe one of the family; all have the same heads."""
     return ModelCard(
         package=__name__,
@@ -25,15 +29,15 @@ def _card(model_type: str, name: str, *, tokenizer: str | None = None, **tiny: o
             "AutoModelForTokenClassification": f"modeling:{name}ForTokenClassification",
             "AutoModelForQuestionAnswering": f"modeling:{name}ForQuestionAnswering",
         },
-        tokenizer=(f"tokenization:{tokenizer}", f"tokenization:{tokenizer}Fast") if tokenizer else (None, None),
-        exports=(f"modeling:{name}PreTrainedModel",),
+        tokenizer=tokenizer,
+        exports=(f"modeling:{name}PreTrainedModel", *(["tokenization:LlamaTokenizer"] if name == "Llama" else [])),
         tiny={**TINY, **tiny},
     )
 
 
 CARDS = (
-    _card("llama", "Llama"),
-    _card("mistral", "Mistral", sliding_window=3),
-    _card("qwen2", "Qwen2", tokenizer="Qwen2Tokenizer", use_sliding_window=True, sliding_window=3, max_window_layers=1),
-    _card("qwen3", "Qwen3", tokenizer="Qwen2Tokenizer"),
+    _card("llama", "Llama", tokenizer=SENTENCEPIECE),
+    _card("mistral", "Mistral", tokenizer=SENTENCEPIECE, sliding_window=3),
+    _card("qwen2", "Qwen2", tokenizer=BYTE_LEVEL, use_sliding_window=True, sliding_window=3, max_window_layers=1),
+    _card("qwen3", "Qwen3", tokenizer=BYTE_LEVEL),
 )

@@ -1,9 +1,23 @@
-"""The tokenizers of Qwen2 and Qwen3, of both kinds."""
+"""The family's tokenizers: those of Llama 1, 2 and Mistral, of SentencePiece, and those of Qwen2 and Qwen3."""
 
 from typing import ClassVar
 
-from maquette import ByteLevelBPETokenizer, ByteLevelBPETokenizerFast
+from maquette import ByteLevelBPETokenizer, ByteLevelBPETokenizerFast, SentencePieceTokenizerFast
 from maquette.text.byte_pairs import QWEN2_PATTERN
+
+
+class LlamaTokenizerFast(SentencePieceTokenizerFast):
+    """The tokenizer of Llama 1 and 2, and of Mistral: rows begin with `<s>`, and batches are padded on the left.
+
+    Takes what `SentencePieceTokenizerFast` takes. Llama 3's folders name the tokenizer of any `tokenizer.json`.
+    """
+
+    default_edges: ClassVar[tuple[bool, bool]] = (True, False)
+    default_tokens: ClassVar[dict[str, str]] = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    padding_side = "left"
+
+
+LlamaTokenizer = LlamaTokenizerFast  # there is one kind only, and two names for it in other people's code
 
 
 class Qwen2Tokenizer(ByteLevelBPETokenizer):

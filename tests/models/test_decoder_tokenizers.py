@@ -1,0 +1,91 @@
+"""Tokenizers of the decoders: the ids of other libraries, begin tokens, padding, and what AutoTokenizer chooses."""
+
+import io
+import json
+
+import pytest
+import sentencepiece
+from byte_level import TEXTS, train
+from byte_level import write as write_byte_level
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+import maquette
+from maquette import AutoTokenizer
+from maquette.text.byte_pairs import QWEN2_PATTERN
+
+PATTERNS = {"gpt2": None, "qwen2": QWEN2_PATTERN, "qwen3": QWEN2_PATTERN}
+CLASSES = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
+SPECIAL = {"gpt2": {"unk_token", "bos_token", "eos_token"}, "qwen2": {"unk_token", "eos_token", "pad_token"}}
+SPECIAL["qwen3"] = SPECIAL["qwen2"]
+PIECES = {
+    "llama": {"unk_id": 0, "bos_id": 1, "eos_id": 2},
+    "gemma2": {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
+}
+BEGIN = {"llama": ("<s>", "</s>"), "mistral": ("<s>", "</s>"), "gemma2": ("<bos>", "<eos>")}
+BEGIN["gemma3_text"] = BEGIN["gemma2"]
+
+
+def by_library(pattern):
+    """Put the tokenizer together as the models' authors did."""
+    vocabulary, merges = train(pattern)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    if pattern is None:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    else:
+        from tokenizers import Regex
+
+        cut = pre_tokenizers.Split(Regex(pattern), "isolated")
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    return tokenizer
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_byte_level_families_give_the_librarys_ids(model_type, fast, tmp_path):
+    write_byte_level(tmp_path, PATTERNS[model_type])
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path, use_fast=fast)
+    assert type(tokenizer).__name__ == CLASSES[model_type] + ("Fast" if fast else "")
+    library = by_library(PATTERNS[model_type])
+    assert tokenizer(TEXTS).input_ids == [library.encode(text).ids for text in TEXTS]
+    assert {*tokenizer(TEXTS[0])} == {"input_ids", "attention_mask"}
+    assert {*tokenizer.special_tokens_map} == SPECIAL[model_type]
+    assert {*tokenizer.special_tokens_map.values()} == {"<|endoftext|>"}
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved", use_fast=fast)
+    assert type(again) is type(tokenizer) and again(TEXTS).input_ids == tokenizer(TEXTS).input_ids
+
+
+@pytest.mark.parametrize("model_type", BEGIN)
+def test_sentencepiece_families_begin_rows(model_type, tmp_path):
+    begin, end = BEGIN[model_type]
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for text in TEXTS for line in text.splitlines() if line.strip()] * 5),
+        model_writer=made,
+        model_type="bpe",
+        vocab_size=600,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=begin == "<s>",
+        bos_piece=begin,
+        eos_piece=end,
+        minloglevel=2,
+        **PIECES["llama" if begin == "<s>" else "gemma2"],
+    )
+    library = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    (tmp_path / "tokenizer.model").write_bytes(made.getvalue())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    family = "Gemma" if begin == "<bos>" else "Llama"
+    assert type(tokenizer) is getattr(maquette, f"{family}Tokenizer") is getattr(maquette, f"{family}TokenizerFast")
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.padding_side) == (begin, end, "left")
+    texts = [text for text in TEXTS if text.strip()]
+    assert tokenizer(texts).input_ids == [[library.bos_id(), *library.encode(text)] for text in texts]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert type(again) is type(tokenizer) and again(texts).input_ids == tokenizer(texts).input_ids
