@@ -82,6 +82,7 @@ def cases(folder: Path) -> dict[str, tuple[Any, ...]]:
         ("longer", "Hello, you", {"max_new_tokens": 60}),
         ("in all", "Hello, you", {"max_new_tokens": None, "max_length": 20}),
         ("penalties", "Hello, you", {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}),
+        ("beams", ["Hello, you", "a"], {"num_beams": 3, "num_return_sequences": 2}),
         ("prefix", "Hello, you", {"prefix": "<s>Well. "}),
         ("special tokens", "Hello, you", {"skip_special_tokens": False, "max_new_tokens": 60}),
         ("chat", said, {}),

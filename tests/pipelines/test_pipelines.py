@@ -34,7 +34,7 @@ from maquette import (
     Wav2Vec2FeatureExtractor,
     pipeline,
 )
-from maquette.errors import InputError, UnknownFieldError, UnknownNameError
+from maquette.errors import InputError, UnknownFieldError, UnknownNameError, UntrustedCodeError
 from maquette.pipelines import sounds as sound_pipelines
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "sat", "on", "the", "mat", "##s", "##ing"]
@@ -462,6 +462,51 @@ def test_a_model_of_ones_own_is_served(folder: Path, tmp_path: Path) -> None:
     for text, answer in zip(TEXTS, answers, strict=True):
         scores = model(torch.tensor([tokenizer(text)["input_ids"]])).logits[0].softmax(0).tolist()
         compare({one["label"]: one["score"] for one in answer}, {LABELS[i]: score for i, score in enumerate(scores)})
+
+
+CODE = """
+import torch
+from maquette import PretrainedConfig, PreTrainedModel, SequenceClassifierOutput
+
+
+class OwnConfig(PretrainedConfig):
+    model_type = "pipeline-own"
+    dim: int = 8
+
+
+class Own(PreTrainedModel):
+    config_class = OwnConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embed = torch.nn.Embedding(30, config.dim)
+        self.score = torch.nn.Linear(config.dim, config.num_labels)
+
+    def forward(self, input_ids, **ignored):
+        return SequenceClassifierOutput(logits=self.score(self.embed(input_ids).sum(1)))
+"""
+SAVE = """
+import sys; sys.path.insert(0, "code")
+from own import Own, OwnConfig
+from maquette import DistilBertTokenizerFast
+OwnConfig.register_for_auto_class()
+Own.register_for_auto_class("AutoModelForSequenceClassification")
+Own(OwnConfig(id2label={0: "calm", 1: "wild"})).save_pretrained("saved")
+DistilBertTokenizerFast(vocab_file="vocab.txt").save_pretrained("saved")
+"""
+
+
+def test_code_that_comes_with_a_model_needs_trust(folder: Path, tmp_path: Path, run_fresh: Any) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "own.py").write_text(CODE)
+    (tmp_path / "vocab.txt").write_text((folder / "vocab.txt").read_text())
+    run_fresh(SAVE)
+    with pytest.raises(UntrustedCodeError):
+        pipeline(model=tmp_path / "saved")
+    found = pipeline(model=tmp_path / "saved", trust_remote_code=True)
+    assert found.task == "text-classification"
+    assert {one["label"] for one in found("a cat", top_k=None)} == {"calm", "wild"}
+    assert found(TEXTS, batch_size=4) == [found(text)[0] for text in TEXTS]
 
 
 def test_parts_are_objects_names_or_a_processors(folder: Path, tmp_path: Path) -> None:
