@@ -40,6 +40,7 @@ class _Search:
 
     prompt: Prompt
     beams: list[list[int]]  # for each one, in which beam its tokens were chosen
+    apart: list[list[int]]  # how many of the last tokens of two beams, of those that were read, may differ
     found: list[Found] = field(default_factory=list)  # the best, the best first
     is_done: bool = False
     scores: list[Tensor] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Beams:
             [p.ids for p in prompts], numbers=[p.number for p in prompts], texts=[p.text for p in prompts]
         ).select([n for n in range(len(prompts)) for _ in range(count)])
         self._rows = rows if self._rows is None or not first else self._rows.join(rows)
-        new = [_Search(prompt, [[] for _ in range(count)]) for prompt in prompts]
+        new = [_Search(prompt, [[] for _ in range(count)], [[0] * count for _ in range(count)]) for prompt in prompts]
         self._running += new
         self.searches |= {search.prompt.number: search for search in new}
         scores = torch.zeros(len(prompts), count, dtype=_precise(logits).dtype, device=logits.device)
@@ -120,6 +121,8 @@ class Beams:
         """Read each beam's last token; gives logits `(rows, vocabulary)`."""
         rows = self._rows
         assert rows is not None
+        for search in self._running:
+            search.apart = [[count + (i != j) for j, count in enumerate(row)] for i, row in enumerate(search.apart)]
         places = rows.column([length - 1 for length in rows.lengths])
         logits: Tensor = self.reader.read(0, rows.ids.gather(1, places), numbers=rows.texts)["logits"][:, -1]
         return logits
@@ -160,12 +163,18 @@ class Beams:
 
     def _ended(self, rows: RaggedIds, logs: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
         """Tell which candidates are complete, `(prompts, candidates)`."""
+        ended = torch.isin(tokens, torch.tensor([*self.stops.ends], device=tokens.device, dtype=tokens.dtype))
+        limits = [self.stops.limits[text] for text in rows.texts[:: self.count]]
+        at_limit = [new + 1 >= limit for new, limit in zip(rows.generated[:: self.count], limits, strict=True)]
+        ended |= rows.column(at_limit)
+        if not self.stops.criteria or bool(ended.all()):
+            return ended
         offsets = torch.arange(len(parents), device=parents.device)[:, None] * self.count
         sources = (parents + offsets).flatten().tolist()
         candidates = rows.select(sources)
         candidates.append(tokens.flatten())
-        scores = logs[sources] if self.stops.criteria else None
-        return torch.tensor(self.stops(candidates, scores), device=tokens.device).view_as(tokens)
+        done = self.stops.criteria.process(candidates, logs[sources])
+        return ended | torch.tensor(done, device=tokens.device).view_as(tokens)
 
     def _note_complete(
         self,
@@ -197,12 +206,16 @@ class Beams:
         start = first * self.count
         sources = [*range(start), *(start + n * self.count + p for n, row in enumerate(parents) for p in row)]
         if sources != [*range(len(sources))]:
-            self.reader.reorder(sources)
+            last = [
+                search.apart[i][p] for search, row in zip(searches, parents, strict=True) for i, p in enumerate(row)
+            ]
+            self.reader.reorder(sources, [0] * start + last)
             self._rows = self._rows.select(sources)
         self._rows.append(tokens.flatten(), only=range(start, len(sources)))
         for search, row in zip(searches, parents, strict=True):
             number = search.prompt.number * self.count
             search.beams = [[*search.beams[parent], number + parent] for parent in row]
+            search.apart = [[search.apart[one][other] for other in row] for one in row]
 
     def _is_full(self, search: _Search) -> bool:
         return len(search.found) == self.count

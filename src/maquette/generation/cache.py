@@ -305,28 +305,45 @@ class Cache:
         """Give a row another slot, over what was there."""
         self._copy([source], [target])
 
-    def reorder(self, sources: Sequence[int]) -> None:
-        """Let row i be what row `sources[i]` was, for the rows of this view; beams do so."""
+    def reorder(self, sources: Sequence[int], last: Sequence[int] | None = None) -> None:
+        """Let row i be what row `sources[i]` was, for the rows of this view; beams do so.
+
+        Args:
+            sources: as many as there are rows.
+            last: how many of its last tokens each row may have other than its source, where that is known: the two are
+                of one length, and no more is copied.
+        """
         if len(sources) != self.rows:
             raise ValueError(f"The cache has {self.rows} rows, and {len(sources)} were named.")
-        pairs = [(self._first + source, self._first + i) for i, source in enumerate(sources) if source != i]
-        if pairs:
-            self._copy(*map(list, zip(*pairs, strict=True)))
+        rows = [row for row, source in enumerate(sources) if source != row]
+        if rows:
+            pairs = [self._first + sources[row] for row in rows], [self._first + row for row in rows]
+            self._copy(*pairs, last=None if last is None else [last[row] for row in rows])
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take the rows in another order, as other people's beam searches ask."""
         self.reorder(beam_idx.tolist())
 
-    def _copy(self, sources: list[int], targets: list[int]) -> None:
+    def _copy(self, sources: list[int], targets: list[int], *, last: list[int] | None = None) -> None:
         memory = self._memory
         lengths, highest = memory.lengths[:], memory.highest[:]
         longest = max((lengths[source] for source in sources), default=0)
         for source, target in zip(sources, targets, strict=True):
             memory.lengths[target], memory.highest[target] = lengths[source], highest[source]
+        places: dict[int, tuple[Tensor, Tensor]] = {}
         for layer in memory.layers:
-            kept = min(longest, layer.capacity)
+            if last is None:
+                kept = min(longest, layer.capacity)
+                for tensor in (layer.keys, layer.values):
+                    tensor[targets, :kept] = tensor[sources, :kept]
+                continue
+            if layer.capacity not in places:
+                ends = [lengths[source] for source in sources]
+                places[layer.capacity] = _find_last(sources, targets, ends, last, layer)
+            old, new = places[layer.capacity]
             for tensor in (layer.keys, layer.values):
-                tensor[targets, :kept] = tensor[sources, :kept]
+                flat = tensor.flatten(0, 1)
+                flat.index_copy_(0, new, flat.index_select(0, old))
         for _, state in memory.states:
             state[targets] = state[sources]
 
@@ -404,6 +421,20 @@ class Cache:
         new._memory.states = [(owner, state.clone()) for owner, state in old.states]
         new.width = self.width
         return new
+
+
+def _find_last(
+    sources: Sequence[int], targets: Sequence[int], ends: Sequence[int], counts: Sequence[int], layer: KeyValues
+) -> tuple[Tensor, Tensor]:
+    """Say from which places of a layer's memory to which the last tokens of rows are copied."""
+    size = layer.capacity
+    pairs = [
+        (source * size + place % size, target * size + place % size)
+        for source, target, end, count in zip(sources, targets, ends, counts, strict=True)
+        for place in range(end - min(count, size), end)
+    ]
+    both = torch.tensor(pairs, dtype=torch.long, device=layer.keys.device).reshape(-1, 2)
+    return both[:, 0].contiguous(), both[:, 1].contiguous()
 
 
 def as_cache(given: Any) -> Cache | None:

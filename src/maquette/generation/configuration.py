@@ -114,7 +114,9 @@ class GenerationConfig(Settings, PretrainedMixin):
             self._refuse_unknown([name])
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self._extra:
+        if name.startswith("_"):  # what Python asks for when it copies
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        if name in self._extra:
             return self._extra[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, self._fields())}")
 

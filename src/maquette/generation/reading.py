@@ -49,8 +49,8 @@ class Reader(Protocol):
     def clear(self, slot: int) -> None:
         """Forget what a slot holds."""
 
-    def reorder(self, sources: Sequence[int]) -> None:
-        """Let slot i hold what slot `sources[i]` held."""
+    def reorder(self, sources: Sequence[int], last: Sequence[int] | None = None) -> None:
+        """Let slot i hold what slot `sources[i]` held; `last`: how many of its last tokens may be others."""
 
     def drop(self, first: int, counts: Sequence[int]) -> None:
         """Let slots forget so many of their last tokens."""
@@ -127,9 +127,9 @@ class CachedReader:
         """Forget a slot."""
         self.cache.clear(slot)
 
-    def reorder(self, sources: Sequence[int]) -> None:
+    def reorder(self, sources: Sequence[int], last: Sequence[int] | None = None) -> None:
         """Take the first slots in another order."""
-        self.cache.narrow(0, len(sources)).reorder(sources)
+        self.cache.narrow(0, len(sources)).reorder(sources, last)
 
     def drop(self, first: int, counts: Sequence[int]) -> None:
         """Take tokens back."""
@@ -197,7 +197,7 @@ class RecomputingReader:
         """Forget a slot."""
         self.slots.pop(slot, None)
 
-    def reorder(self, sources: Sequence[int]) -> None:
+    def reorder(self, sources: Sequence[int], last: Sequence[int] | None = None) -> None:
         """Take the first slots in another order."""
         held = [self.slots[source] for source in sources]
         self.slots.update(enumerate(held))
