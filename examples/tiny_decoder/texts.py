@@ -1,4 +1,4 @@
-"""What Python says about itself: the help topics that every Python has, as paragraphs, and a tokenizer made from them."""
+"""What Python says about itself: the help topics of every Python, as paragraphs, and a tokenizer made from them."""
 
 import re
 from pydoc_data.topics import topics

@@ -4,8 +4,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,8 +70,7 @@ def attention(
     return _attend_anew(q, k, v, layout, keys, options)
 
 
-@dataclass(frozen=True, eq=False)
-class _Options:
+class _Options(NamedTuple):
     dropout: float
     causal: bool
     scale: float | None
@@ -259,10 +257,10 @@ def _attend_with_cache(q: Tensor, k: Tensor, v: Tensor, layout: Layout, options:
     number, layout.calls = layout.calls, layout.calls + 1
     new_k, new_v = _real_tokens(k, layout), _real_tokens(v, layout)
     memory = layout.cache.layer(number, new_k, new_v, window=options.window)
-    if not any(layout.before):
+    if not layout.has_past:
         _keep(new_k, new_v, layout, memory)
         return _attend_anew(q, k, v, layout, layout, options)
-    if max(layout.counts, default=0) <= BLOCK or memory.window is None:
+    if memory.window is None or max(layout.counts) <= BLOCK:
         _keep(new_k, new_v, layout, memory)
         held, late = _held(memory, layout)
     else:  # new tokens would overwrite what the first of them still have to see
@@ -321,21 +319,29 @@ def _held(memory: KeyValues, layout: Layout, *, is_before: bool = False) -> tupl
     Args:
         is_before: as it was before the new tokens.
     """
+    capacity = memory.capacity
+    slots, longest, late = layout.once(
+        ("held", capacity, is_before), lambda: _locate_held(layout, capacity, memory.keys.device, is_before=is_before)
+    )
+    return (memory.keys[slots, :longest], memory.values[slots, :longest]), late
+
+
+def _locate_held(
+    layout: Layout, capacity: int, device: torch.device, *, is_before: bool
+) -> tuple[slice, int, Tensor | None]:
+    """Give the slots of the rows, how many places of each count, and the position of what lies there."""
     assert layout.cache is not None
     counts = [0] * layout.shape[0] if is_before else layout.counts
     lengths = [before + new for before, new in zip(layout.before, counts, strict=True)]
-    longest = min(max(lengths), memory.capacity)
+    longest = min(max(lengths), capacity)
     slots = slice(layout.cache.first_slot, layout.cache.first_slot + layout.shape[0])
-    held = memory.keys[slots, :longest], memory.values[slots, :longest]
-
-    def locate() -> Tensor | None:
-        places = torch.arange(longest, device=memory.keys.device)
-        if max(lengths) <= memory.capacity:
-            return None if not is_before and len(set(lengths)) == 1 else places[None]
-        ends = torch.tensor(lengths, device=places.device)[:, None] - 1
-        return ends - (ends - places) % memory.capacity  # the latest token that lies at each place
-
-    return held, layout.once(("held", memory.capacity, longest, is_before), locate)
+    if max(lengths) <= capacity and not is_before and len(set(lengths)) == 1:
+        return slots, longest, None
+    places = torch.arange(longest, device=device)
+    if max(lengths) <= capacity:
+        return slots, longest, places[None]
+    ends = torch.tensor(lengths, device=device)[:, None] - 1
+    return slots, longest, ends - (ends - places) % capacity  # the latest token that lies at each place
 
 
 def _attend_to_held(
@@ -348,10 +354,13 @@ def _attend_to_held(
         allowed, bias = None, None
     else:
         ours = layout.once(("ours", longest), lambda: _positions_of_rows(layout, longest, q.device))
-        key = ("allowed", k.shape[1], window, late is None)
-        theirs, allowed = layout.once(key, lambda: _allowed_held(ours, late, layout, k.shape[1], window))
+        key = ("allowed", k.shape[1], window, late if late is None else late.shape)
+        theirs, allowed = layout.once(key, lambda: _allowed_held(ours, late, k.shape[1], window))
         bias = options.bias(ours, theirs) if callable(options.bias) else None
-    cached = _Options(options.dropout, False, options.scale, None, None, options.softcap, options.sinks)
+        if bias is None and not layout.explicit and not options.needs_scores:
+            hidden: Tensor = allowed
+            allowed = layout.once((*key, q.dtype), lambda: _as_bias(hidden, q.dtype))
+    cached = options._replace(causal=False, window=None, bias=None)
     if layout.explicit or options.needs_scores:
         attended, weights = _attend_explicitly(q, k, v, cached, allowed, bias)
         if layout.weights is not None:
@@ -360,15 +369,18 @@ def _attend_to_held(
     return _attend(q, k, v, cached, allowed, bias)
 
 
+def _as_bias(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give what torch would make of the mask in every layer anew: 0 and -inf."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, -torch.inf)
+
+
 def _positions_of_rows(layout: Layout, longest: int, device: torch.device) -> Tensor:
     """Give the positions of new tokens in rows as `to_rows` has them, `(batch, longest)`; padding counts on."""
     before = torch.tensor(layout.before, device=device)
     return before[:, None] + torch.arange(longest, device=device)
 
 
-def _allowed_held(
-    ours: Tensor, late: Tensor | None, layout: Layout, count: int, window: int | None
-) -> tuple[Tensor, Tensor]:
+def _allowed_held(ours: Tensor, late: Tensor | None, count: int, window: int | None) -> tuple[Tensor, Tensor]:
     """Give the positions of what is held, `(rows, count)`, and what a query sees, `(rows, 1, queries, count)`."""
     theirs = torch.arange(count, device=ours.device)[None] if late is None else late
     real = theirs >= 0

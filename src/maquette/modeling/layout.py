@@ -120,7 +120,12 @@ class Layout:
             return (self.mask.cumsum(1) - 1).clamp(min=0)
         return torch.arange(self.shape[1], device=device)[None]
 
-    @property
+    @functools.cached_property
+    def has_past(self) -> bool:
+        """Whether a row has read tokens before these."""
+        return any(self.before)
+
+    @functools.cached_property
     def counts(self) -> list[int]:
         """How many real tokens each row of the batch has here."""
         if self.rows is not None:
