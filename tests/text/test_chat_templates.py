@@ -250,6 +250,10 @@ def doubling(start: str, step: str) -> str:
 
 
 HUGE = {
+    "many": "".join("{% set x" + str(i) + " = 'ab' * 10000000 %}" for i in range(60)),
+    "cut": "{{ ('a ' * 10000000).split(' ') | length }}",
+    "cut at nothing": "{{ ('a ' * 10000000).split() | length }}",
+    "letters": "{{ ('a' * 10000000) | list | length }}",
     "text": doubling("'ab'", "ns.x ~ ns.x"),
     "sum": doubling("'ab'", "ns.x + ns.x"),
     "list": doubling("['ab']", "[ns.x, ns.x]"),
@@ -312,6 +316,7 @@ def test_a_template_does_not_go_on_for_ever(tokenizer: Any, template: str, monke
         ("\n\n{{ 1 + 'a' }}", "fails in line 3: TypeError"),
         ("{{ raise_exception('Roles must alternate') }}", "refuses this conversation: Roles must alternate"),
         ("{{ 1 | tojsn }}", "No filter named 'tojsn'"),
+        ("\n{{ {'a': 1} | dictsort(by='x') }}", "fails in line 2: "),
     ],
 )
 def test_what_a_template_may_not_is_told(tokenizer: Any, template: str, said: str) -> None:

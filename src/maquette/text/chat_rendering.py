@@ -211,11 +211,11 @@ def _within(template: str, work: Callable[[], Any], marks: tuple[str, str] | Non
         problem = f"asks for what is not there{_line(error)}: {error}. Is a role or a key of a message missing?"
     except SecurityError as error:
         problem = f"does what a template may not{_line(error)}: {error}"
-    except TemplateError as error:
+    except sandbox.RefusalError as error:
         problem = f"refuses this conversation: {error}"
     except RecursionError:
         problem = "calls itself without an end, or nests values too deep"
-    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         no_files = "no loader" in str(error)
         why = "it reads another file, which a template may not" if no_files else f"{type(error).__name__}: {error}"
         problem = f"fails{_line(error)}: {why}"

@@ -26,11 +26,16 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 SECONDS = 10.0
-LARGEST = 2**26  # characters and items, of one value and of all that is printed
+LARGEST = 2**25  # what one value weighs, and what is printed: a character 1, an item of a list 8, as in bytes
+LARGE = 2**20  # from here on, what is made is added up
+MOST = 2**27  # of all that is large
 LARGEST_NUMBER = 2**16  # bits
 # Filters and methods of texts whose result can be as large as the product of what they are given.
+ITEM = 8
 MULTIPLYING = {"center", "ljust", "rjust", "zfill", "expandtabs", "indent", "join", "wordwrap"}
 MULTIPLYING |= {"tojson", "batch", "slice", "translate"}
+CUTTING_LETTERS = {"list", "sort", "unique", "reverse", "wordcount", "batch", "slice"}
+CUTTING = {"split", "rsplit", "splitlines", *CUTTING_LETTERS}  # one text becomes many
 WIDE = re.compile(r"%[-+ #0-9.*_^]*\d{7}|\{[^{}]*:[^{}]*\d{7}")  # a field of a format string with a huge width
 NESTED_WIDTH = re.compile(r"%[-+ #0-9.]*\*|\{[^{}]*\{")
 NOT_OFFERED = ("urlize", "xmlattr")
@@ -50,6 +55,7 @@ class Bounds:
     def __init__(self, marks: tuple[str, str] | None = None) -> None:
         self.end = time.monotonic() + SECONDS
         self.printed = 0
+        self.made = 0
         self.marks = marks
 
     def step(self) -> None:
@@ -60,7 +66,10 @@ class Bounds:
         """Give a value back if it is not too large."""
         self.step()
         if not isinstance(value, bool | float | None):
-            check_size(measure(value, {}))
+            check_size(size := measure(value, {}))
+            if size > LARGE:
+                self.made += size
+                check_size(self.made, MOST)
         return value
 
     def show(self, value: Any) -> str:
@@ -85,14 +94,14 @@ def bounded(marks: tuple[str, str] | None = None) -> Iterator[Bounds]:
         _bounds.reset(token)
 
 
-def check_size(size: int) -> None:
+def check_size(size: int, most: int = LARGEST) -> None:
     """Refuse what is too large, before it is made."""
-    if size > LARGEST:
-        raise BoundError(f"makes more than {LARGEST:,} characters or items")
+    if size > most:
+        raise BoundError(f"makes more than {most:,} characters, or a list that large")
 
 
 def measure(value: Any, seen: dict[int, int]) -> int:
-    """Count the characters and items that a value has when it is written out, where lists hold one list many times."""
+    """Weigh what a value has in it when it is written out: a list that is in it many times counts as often."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, int):
@@ -106,15 +115,17 @@ def measure(value: Any, seen: dict[int, int]) -> int:
     if id(value) not in seen:
         seen[id(value)] = 1
         items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        seen[id(value)] = 1 + sum(measure(item, seen) for item in items)
+        seen[id(value)] = ITEM * len(items) + sum(measure(item, seen) for item in items)
     return seen[id(value)]
 
 
 def foresee(name: str, subject: Any, given: list[Any]) -> None:
     """Refuse a filter or a method whose result would be too large."""
     if name == "replace" and len(given) >= 2 and isinstance(subject, str) and isinstance(given[0], str):
-        count = subject.count(given[0])
-        check_size(count * len(str(given[1])))
+        check_size(subject.count(given[0]) * len(str(given[1])))
+    elif name in CUTTING and isinstance(subject, str):
+        at = given[0] if name not in CUTTING_LETTERS and given and isinstance(given[0], str) else ""
+        check_size(ITEM * subject.count(at))
     elif name in ("format", "format_map", "strftime_now"):
         check_format(str(subject), given)
     elif name in MULTIPLYING:
@@ -143,9 +154,13 @@ def _numbers(value: Any) -> Iterator[int]:
 # What templates are offered ---------------------------------------------------------------------------------------
 
 
+class RefusalError(TemplateError):
+    """A template that does not take a conversation."""
+
+
 def raise_exception(message: Any) -> None:
     """Let a template refuse a conversation."""
-    raise TemplateError(str(message))
+    raise RefusalError(str(message))
 
 
 def to_json(
