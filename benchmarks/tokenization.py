@@ -1,11 +1,12 @@
 """Tokenizing 8,000 paragraphs, and one: maquette's two kinds and the peer's in turn, each run a process of its own.
 
-    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/tokenization.py [--pairs 3] [--cores 1] [--profile]
+    MAQUETTE_PEER_PYTHON=path/to/python python benchmarks/tokenization.py [--pairs 3] [--cores 1] [--profile] [--bpe]
 
 The paragraphs are Python's own: the language reference that `pydoc` shows, and the documentation strings of the
 standard library and numpy; the 8,000 longest, in their order (about 2.3 MB, 2 % of them not ASCII). The vocabulary,
-30,522 tokens, is trained with the `tokenizers` library on all of those strings and torch's and sympy's. Every process
-loads the same files, and the ids that the kinds give are compared.
+30,522 tokens, is trained with the `tokenizers` library on all of those strings and torch's and sympy's; with `--bpe`,
+50,257 tokens of byte-level BPE instead of WordPiece. Every process loads the same files, and the ids that the kinds
+give are compared.
 """
 
 import argparse
@@ -83,7 +84,35 @@ def train(path: Path) -> int:
     return len(vocabulary)
 
 
-def load(kind: str, vocabulary: str) -> Any:
+def train_bpe(folder: Path) -> int:
+    """Train a vocabulary and merges of the size of GPT-2's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    options: dict[str, Any] = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=50257, special_tokens=["<|endoftext|>"], **options)
+    tokenizer.train_from_iterator(documentation("numpy", "torch", "sympy"), trainer)
+    tokenizer.model.save(str(folder))
+    return tokenizer.get_vocab_size()
+
+
+def load_bpe(kind: str, folder: Path) -> Any:
+    vocabulary, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
+    special: dict[str, Any] = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "model_max_length": 1024}
+    if kind == "peer":
+        from transformers import GPT2Tokenizer
+
+        return GPT2Tokenizer(vocab=vocabulary, merges=merges, **special)
+    from maquette import ByteLevelBPETokenizer, ByteLevelBPETokenizerFast
+
+    return {"python": ByteLevelBPETokenizer, "rust": ByteLevelBPETokenizerFast}[kind](vocabulary, merges, **special)
+
+
+def load(kind: str, folder: Path) -> Any:
+    if (folder / "merges.txt").exists():
+        return load_bpe(kind, folder)
+    vocabulary = str(folder / "vocab.txt")
     if kind == "peer":
         from transformers import DistilBertTokenizer
 
@@ -109,7 +138,7 @@ def median_time(action: Callable[[], Any], *, times: int, repeat: int = 1) -> fl
 
 def work(kind: str, folder: str, *, profile: bool) -> None:
     texts = json.loads(Path(folder, "texts.json").read_text(encoding="utf-8"))
-    tokenizer = load(kind, str(Path(folder, "vocab.txt")))
+    tokenizer = load(kind, Path(folder))
     padded: dict[str, Any] = {"padding": True, "truncation": True}
     import torch  # noqa: F401 - not to be timed
 
@@ -165,6 +194,7 @@ def main() -> None:
     options.add_argument("--pairs", type=int, default=3)
     options.add_argument("--cores", help="how many threads the Rust library may use; all, unless given")
     options.add_argument("--profile", action="store_true", help="show where the time of both kinds goes, and stop")
+    options.add_argument("--bpe", action="store_true", help="byte-level BPE instead of WordPiece")
     options.add_argument("--worker", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.worker:
@@ -173,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         texts = paragraphs()
         Path(folder, "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-        size = train(Path(folder, "vocab.txt"))
+        size = train_bpe(Path(folder)) if chosen.bpe else train(Path(folder, "vocab.txt"))
         other = sum(not text.isascii() for text in texts)
         print(f"{len(texts)} paragraphs, {sum(map(len, texts)) / 1e6:.2f} MB, {other} not ASCII; {size} tokens\n")
         if chosen.profile:
@@ -182,6 +212,8 @@ def main() -> None:
             return
         peer = os.environ["MAQUETTE_PEER_PYTHON"]
         interpreters = {"peer": peer, "legacy": peer, "python": sys.executable, "rust": sys.executable}
+        if chosen.bpe:
+            del interpreters["legacy"]  # there is none
         rounds = []
         for _ in range(chosen.pairs):
             rounds.append(

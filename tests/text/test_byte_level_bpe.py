@@ -155,6 +155,18 @@ def test_begin_and_end_tokens_are_settings(kind: Any, tmp_path: Path) -> None:
     assert copy.deepcopy(loaded)("a cat").input_ids == [*text, end]
 
 
+def test_ids_with_gaps_are_saved_without_what_would_close_them(tmp_path: Path) -> None:
+    size = len(train(None)[0])
+    decoder = {size + 5: AddedToken("<gap>", special=True)}
+    tokenizer = make(GPT2, "gpt2", added_tokens_decoder=decoder)
+    assert tokenizer("<gap>").input_ids == [size + 5]
+    tokenizer.save_pretrained(tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    assert GPT2.from_pretrained(tmp_path)("a<gap>").input_ids == tokenizer("a<gap>").input_ids
+    with pytest.raises(InputError, match="'<gap>' has the id"):
+        GPT2Fast.from_slow(tokenizer)
+
+
 @pytest.mark.parametrize("kind", [ByteLevelBPETokenizer, ByteLevelBPETokenizerFast])
 def test_a_tokenizer_json_is_believed(kind: Any, tmp_path: Path) -> None:
     """Llama 3's form: merges ignored for whole words, special tokens beyond the vocabulary, a begin token."""

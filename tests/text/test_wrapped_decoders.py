@@ -131,6 +131,19 @@ def test_ids_and_texts_are_the_librarys(make: Any, tmp_path: Path) -> None:
         assert [row.count(made.bos_token_id) for row in made(["a", "b"]).input_ids] == [1, 1]
 
 
+def test_begin_and_end_are_settings_of_wrapped_tokenizers_too(tmp_path: Path) -> None:
+    names = NAMES[llama3]
+    backend = llama3()
+    text = backend.encode("a cat", add_special_tokens=False).ids
+    ends = backend.token_to_id("<|begin_of_text|>"), backend.token_to_id("<|eot_id|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, add_bos_token=True, **names)
+    assert tokenizer.backend_tokenizer.to_str() == backend.to_str()  # it says so already
+    tokenizer.add_eos_token = True
+    tokenizer.save_pretrained(tmp_path)
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path)("a cat").input_ids == [ends[0], *text, ends[1]]
+    assert AutoTokenizer.from_pretrained(tmp_path, add_bos_token=False)("a cat").input_ids == [*text, ends[1]]
+
+
 def test_token_types_are_given_where_texts_are_told_apart(tmp_path: Path) -> None:
     words = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "a", "b", "</s>"]
     backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))

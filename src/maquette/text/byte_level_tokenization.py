@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -257,15 +258,25 @@ class ByteLevelBPETokenizer(_ByteLevel, PreTrainedTokenizer):
     # Files
 
     def to_backend(self) -> Tokenizer:
-        """Make the Rust library's tokenizer that gives the same ids."""
+        """Make the Rust library's tokenizer that gives the same ids.
+
+        Raises:
+            InputError: the ids of added tokens have gaps, which that library closes.
+        """
         backend = copy_backend(self._backend)
-        for token in self.added_tokens_decoder.values():
+        for index, token in self.added_tokens_decoder.items():
             (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+            if (there := backend.token_to_id(token.content)) != index:
+                raise InputError(
+                    f"The added token {token.content!r} has the id {index}, and would have {there} in a fast "
+                    "tokenizer, which leaves no gaps between ids."
+                )
         return backend
 
     def _write_vocabulary(self, transaction: Transaction) -> None:
         super()._write_vocabulary(transaction)
-        transaction.write(TOKENIZER_FILE, self.to_backend().to_str(pretty=True))
+        with suppress(InputError):  # without that file, a folder is read by the others
+            transaction.write(TOKENIZER_FILE, self.to_backend().to_str(pretty=True))
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
         """Write `vocab.json` and `merges.txt` into a folder, and give their paths."""
@@ -279,7 +290,7 @@ class ByteLevelBPETokenizerFast(_ByteLevel, PreTrainedTokenizerFast):
     Args:
         vocab_file, merges_file: `vocab.json` and `merges.txt`; or give a `tokenizer_file`, whose way of cutting and
             laying out texts is then believed.
-        add_prefix_space, add_bos_token, add_eos_token, vocab, merges: as in `ByteLevelBPETokenizer`.
+        add_prefix_space, vocab, merges, kwargs: as in `ByteLevelBPETokenizer`.
     """
 
     slow_tokenizer_class: ClassVar[type | None] = ByteLevelBPETokenizer
@@ -292,8 +303,6 @@ class ByteLevelBPETokenizerFast(_ByteLevel, PreTrainedTokenizerFast):
         *,
         tokenizer_object: Tokenizer | None = None,
         add_prefix_space: bool | None = None,
-        add_bos_token: bool | None = None,
-        add_eos_token: bool | None = None,
         vocab: Mapping[str, int] | None = None,
         merges: Iterable[Any] | None = None,
         **kwargs: Any,
@@ -301,15 +310,13 @@ class ByteLevelBPETokenizerFast(_ByteLevel, PreTrainedTokenizerFast):
         self._made = tokenizer_file is None and tokenizer_object is None
         if self._made:
             tokenizer_object = self._assemble_backend(vocab_file or vocab, merges_file or merges, kwargs)
-        self._wanted = (add_prefix_space, add_bos_token, add_eos_token)
+        self._wanted = add_prefix_space
         file = None if tokenizer_file is None else str(tokenizer_file)
         super().__init__(tokenizer_file=file, tokenizer_object=tokenizer_object, **kwargs)
 
     def _make_backend(self, file: str | None, tokenizer: Tokenizer | None) -> Tokenizer:
         self._backend = check_byte_level(super()._make_backend(file, tokenizer), file or "The tokenizer_object")
-        prefix, begin, end = self.__dict__.pop("_wanted")
-        self.add_prefix_space = settle_prefix_space(self._backend, prefix)
-        self._note_edges(begin, end)
+        self.add_prefix_space = settle_prefix_space(self._backend, self.__dict__.pop("_wanted"))
         return self._backend
 
     def _settings_in_file(self) -> dict[str, Any]:

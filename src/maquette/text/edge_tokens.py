@@ -36,6 +36,8 @@ class EdgeTokens(Templates):
     Class attributes:
         default_edges: whether rows have the one and the other, where neither a file nor an argument says so.
         default_tokens: the special tokens, where neither names them.
+
+    A row's tokens are laid out by the tokenizer's file as long as that agrees.
     """
 
     default_edges: ClassVar[tuple[bool, bool]] = (False, False)
@@ -49,28 +51,26 @@ class EdgeTokens(Templates):
         """Keep what the constructor was asked for; None leaves it to the file, or to the class."""
         given = {"add_bos_token": add_bos_token, "add_eos_token": add_eos_token}
         self.__dict__.update({name: bool(value) for name, value in given.items() if value is not None})
-        self._made_template = self._backend.post_processor is None
+        self._made_template = self._backend.post_processor is None and any(self.default_edges)
 
     def _edges(self) -> tuple[bool, bool]:
         """Tell which of the two tokens rows have."""
         parts = [part for part, _ in read_template(self._backend, pair=False)]
-        ids = [self._id_of_special(name) for name in ("bos_token", "eos_token")]
-        return parts[0] == ids[0], parts[-1] == ids[1]
+        return parts[0] == self._id_of_special("bos_token"), parts[-1] == self._id_of_special("eos_token")
 
     def _id_of_special(self, name: str) -> int | None:
         token = self._special.get(name)
         return None if token is None else self._find_id(token)  # type: ignore[attr-defined]
 
     def _specials_changed(self) -> None:
-        """Lay rows out anew, unless that is the business of the tokenizer's file."""
+        """Lay rows out anew where they differ from what was asked for; else that is the business of the file."""
         given = [self.__dict__.get(name) for name in ("add_bos_token", "add_eos_token")]
         if self._made_template or given != [None, None]:
-            known = self.default_edges if self._made_template else self._edges()
-            wanted = [default if one is None else one for one, default in zip(given, known, strict=True)]
-            for name, one in zip(("add_bos_token", "add_eos_token"), wanted, strict=True):
-                self.__dict__[name] = one
-            self._made_template = True
-            self._backend.post_processor = self._make_template(*wanted)
+            there = self._edges()
+            otherwise = self.default_edges if self._made_template else there
+            wanted = [known if one is None else one for one, known in zip(given, otherwise, strict=True)]
+            if tuple(wanted) != there:
+                self._backend.post_processor = self._make_template(*wanted)
         super()._specials_changed()
 
     def _make_template(self, begin: bool, end: bool) -> TemplateProcessing:

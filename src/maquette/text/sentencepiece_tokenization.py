@@ -9,7 +9,6 @@ from tokenizers import Tokenizer
 from maquette.errors import InputError
 from maquette.hub.sources import Source
 from maquette.text.byte_pairs import LLAMA3_PATTERN, make_backend
-from maquette.text.edge_tokens import EdgeTokens
 from maquette.text.sentencepiece_files import make_sentencepiece_backend, read_sentencepiece
 from maquette.text.tiktoken_files import is_tiktoken, read_tiktoken, spell
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
@@ -18,7 +17,7 @@ from maquette.text.tokenizer_files import TOKENIZER_FILE
 FilePath = str | os.PathLike[str]
 
 
-class SentencePieceTokenizerFast(EdgeTokens, PreTrainedTokenizerFast):
+class SentencePieceTokenizerFast(PreTrainedTokenizerFast):
     """A tokenizer of a `tokenizer.model`, SentencePiece's or tiktoken's; gives the ids that those libraries give.
 
     Neither library is needed. Where there is a `tokenizer.json`, it is believed instead. Special tokens are those of
@@ -29,9 +28,8 @@ class SentencePieceTokenizerFast(EdgeTokens, PreTrainedTokenizerFast):
 
     Args:
         vocab_file: the model file.
-        tokenizer_file, tokenizer_object: as in `PreTrainedTokenizerFast`.
+        tokenizer_file, tokenizer_object, kwargs: as in `PreTrainedTokenizerFast`.
         legacy: False leaves the space before texts out after special tokens in a text, as Transformers does then.
-        add_bos_token, add_eos_token: put these before and after each text; what `tokenizer_file` says, unless given.
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {"vocab_file": "tokenizer.model", "tokenizer_file": TOKENIZER_FILE}
@@ -45,11 +43,8 @@ class SentencePieceTokenizerFast(EdgeTokens, PreTrainedTokenizerFast):
         *,
         tokenizer_object: Tokenizer | None = None,
         legacy: bool | None = None,
-        add_bos_token: bool | None = None,
-        add_eos_token: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        self._wanted = (add_bos_token, add_eos_token)
         self._file_tokens: dict[str, str] = {}
         if legacy is not None:
             self.legacy = legacy
@@ -70,11 +65,6 @@ class SentencePieceTokenizerFast(EdgeTokens, PreTrainedTokenizerFast):
         model = read_sentencepiece(path)
         self._file_tokens = model.special_tokens()
         return make_sentencepiece_backend(model, legacy=legacy)
-
-    def _make_backend(self, file: str | None, tokenizer: Tokenizer | None) -> Tokenizer:
-        self._backend = super()._make_backend(file, tokenizer)
-        self._note_edges(*self.__dict__.pop("_wanted"))
-        return self._backend
 
     def _settings_in_file(self) -> dict[str, Any]:
         known = {

@@ -16,26 +16,26 @@ from maquette.text.backend import (
     decode_tokens,
     is_refusal,
     read_backend_file,
-    read_template,
     replace_surrogates,
     settings_in,
     train_backend,
     write_backend,
 )
+from maquette.text.edge_tokens import EdgeTokens
 from maquette.text.encoding import LaterRows
 from maquette.text.special_tokens import ADDITIONAL, same
-from maquette.text.templates import Part
 from maquette.text.text_input import Options, Texts, check_budget, check_windows
 from maquette.text.tokenization_base import Encoded, PreTrainedTokenizerBase
 from maquette.text.tokenizer_files import TOKENIZER_FILE
 
 
-class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
+class PreTrainedTokenizerFast(EdgeTokens, PreTrainedTokenizerBase):
     """A tokenizer over the Rust library, from its `tokenizer.json` or from one of its objects.
 
     Args:
         tokenizer_file: a `tokenizer.json`.
         tokenizer_object: a `tokenizers.Tokenizer`; it is copied.
+        add_bos_token, add_eos_token: put these around each text; what the tokenizer's file says, unless given.
         kwargs: special tokens, and the settings of every tokenizer.
     """
 
@@ -45,9 +45,16 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
     is_fast = True
 
     def __init__(
-        self, *, tokenizer_file: str | None = None, tokenizer_object: Tokenizer | None = None, **kwargs: Any
+        self,
+        *,
+        tokenizer_file: str | None = None,
+        tokenizer_object: Tokenizer | None = None,
+        add_bos_token: bool | None = None,
+        add_eos_token: bool | None = None,
+        **kwargs: Any,
     ) -> None:
         self._backend = self._make_backend(tokenizer_file, tokenizer_object)
+        self._note_edges(add_bos_token, add_eos_token)
         self._lock = threading.Lock()
         self._note_added()
         super().__init__(**{**self._settings_in_file(), **kwargs})
@@ -281,9 +288,6 @@ class PreTrainedTokenizerFast(PreTrainedTokenizerBase):
         for row, (size, beside) in enumerate(zip(*sizes, strict=True)):
             if size + beside > budget:
                 check_windows(budget - beside, options.stride, row)
-
-    def _read_template(self, *, pair: bool) -> list[Part]:
-        return read_template(self._backend, pair=pair)
 
     def _tells_texts_apart(self) -> bool:
         """Tell whether the two texts of a pair are of different types, with a separator between that ends the first.

@@ -306,7 +306,7 @@ class WordPieceTokenizerFast(PreTrainedTokenizerFast):
                 tokenize_chinese_chars=tokenize_chinese_chars is not False,
             )
         self._wanted = (do_lower_case, strip_accents, tokenize_chinese_chars)
-        special = {"unk_token": unk_token, "sep_token": sep_token, "pad_token": pad_token}
+        special: dict[str, Any] = {"unk_token": unk_token, "sep_token": sep_token, "pad_token": pad_token}
         file = None if tokenizer_file is None else str(tokenizer_file)
         super().__init__(
             tokenizer_file=file,
