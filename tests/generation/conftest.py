@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from beam_cases import CASES as BEAMS
-from beam_cases import PROMPTS, make_llama
+from generate_cases import CASES as BEAMS
+from generate_cases import GREEDY, PROMPTS, make_llama
 from logit_cases import FOREIGN, OWN, SETTINGS, make_inputs
 from stop_cases import STOPS, make_tokenizer
 
@@ -35,7 +35,7 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cases = [{"strings": strings, "rows": [tokenizer.encode(text).ids for text in texts]} for strings, texts in STOPS]
     (folder / "stops" / "stops.json").write_text(json.dumps(cases))
     make_llama().save_pretrained(folder / "beams" / "model")
-    (folder / "beams" / "cases.json").write_text(json.dumps({"cases": BEAMS, "prompts": PROMPTS}))
+    (folder / "beams" / "cases.json").write_text(json.dumps({"cases": BEAMS + GREEDY, "prompts": PROMPTS}))
     script = Path(__file__).parent / "peer_side.py"
     done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

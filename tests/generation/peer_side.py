@@ -72,6 +72,11 @@ def find_stops(folder: Path) -> None:
     (folder / "found.json").write_text(json.dumps(found))
 
 
+def cut(row: list[int], ends: list[int]) -> list[int]:
+    """Leave out what stands behind the first end token."""
+    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), None)]
+
+
 def search_beams(folder: Path) -> None:
     model = LlamaForCausalLM.from_pretrained(folder / "model").eval()
     asked = json.loads((folder / "cases.json").read_text())
@@ -83,8 +88,8 @@ def search_beams(folder: Path) -> None:
                 torch.tensor([prompt]), return_dict_in_generate=True, output_scores=True, do_sample=False, **settings
             )
             rows = out.sequences[:, len(prompt) :].tolist()
-            tokens.append([row[: row.index(2) + 1] if 2 in row else row for row in rows])
-            scores.append(out.sequences_scores.tolist())
+            tokens.append([cut(row, settings.get("eos_token_id", [2])) for row in rows])
+            scores.append(out.sequences_scores.tolist() if "num_beams" in settings else [])
         results.append({"tokens": tokens, "scores": scores})
     (folder / "found.json").write_text(json.dumps(results))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from beam_cases import CASES, PROMPTS, make_llama
+from generate_cases import CASES, GREEDY, PROMPTS, make_llama
 from test_sampling import check_counts
 from tiny_decoders import TinyConfig, TinyForCausalLM
 from torch import Tensor
@@ -107,6 +107,18 @@ def test_the_peers_ids(peer_side: Path, case: int) -> None:
     tokens = [event.tokens for event in sorted(events, key=lambda event: event.number)]
     assert tokens == [row for rows in found["tokens"] for row in rows]
     torch.testing.assert_close(beams.sequences_scores, torch.tensor(found["scores"]).flatten(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", range(len(GREEDY)))
+def test_the_peers_ids_without_beams(peer_side: Path, case: int) -> None:
+    """Every kind of setting, through `generate`; rows of different lengths in one call, two of them at a time."""
+    found = json.loads((peer_side / "beams" / "found.json").read_text())[len(CASES) + case]
+    ends = GREEDY[case].get("eos_token_id", [END])
+    rows = make_llama().generate(PROMPTS, max_rows=2, **GREEDY[case])[:, max(map(len, PROMPTS)) :].tolist()
+    tokens = [row[: next((n + 1 for n, token in enumerate(row) if token in ends), None)] for row in rows]
+    if not GREEDY[case]["max_new_tokens"]:
+        tokens = [row[: 10 - len(prompt)] for row, prompt in zip(tokens, PROMPTS, strict=True)]
+    assert tokens == [row for rows in found["tokens"] for row in rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,6 +104,7 @@ HOMES = {
     ),
 }
 PLACES = {name: f"maquette.compatibility.{module}" for module, names in HOMES.items() for name in names}
+PLACES["LogitsWarper"] = "maquette.generation.logits"  # the base that releases before 4.46 had
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
 # Modules of Transformers that code takes as objects: `from transformers import utils`.
 _MODULES = """

@@ -1,4 +1,4 @@
-"""Settings of beam search that both libraries are asked for, and the model."""
+"""Settings that both libraries are asked to generate with, and the model."""
 
 from typing import Any
 
@@ -19,6 +19,18 @@ CASES: list[dict[str, Any]] = [
     {"num_beams": 3, "bad_words_ids": [[3], [4, 5]], "suppress_tokens": [7], "num_return_sequences": 2},
 ]
 CASES = [{"max_new_tokens": 9, **case} for case in CASES]
+GREEDY: list[dict[str, Any]] = [
+    {},
+    {"repetition_penalty": 1.4},
+    {"no_repeat_ngram_size": 2, "min_length": 8},
+    {"bad_words_ids": [[3], [4, 5], [9]], "sequence_bias": [[[6], 2.0], [[10, 11], -5.0]]},
+    {"suppress_tokens": [7, 8], "begin_suppress_tokens": [9, 12]},
+    {"forced_eos_token_id": 2, "min_new_tokens": 5},
+    {"exponential_decay_length_penalty": (2, 1.3), "renormalize_logits": True},
+    {"eos_token_id": [2, 9, 13]},
+    {"max_length": 10, "max_new_tokens": None},
+]
+GREEDY = [{"max_new_tokens": 9, **case} for case in GREEDY]
 
 
 def make_llama() -> LlamaForCausalLM:
