@@ -36,6 +36,8 @@ from maquette import (
 )
 from maquette.errors import InputError, UnknownFieldError, UnknownNameError, UntrustedCodeError
 from maquette.pipelines import sounds as sound_pipelines
+from maquette.pipelines.tasks import TASKS, task_class, task_of
+from maquette.registry import built_in_cards
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "sat", "on", "the", "mat", "##s", "##ing"]
 WORDS += [*".,!", "this", "example", "is"]
@@ -428,6 +430,22 @@ def test_the_model_says_the_task(folder: Path, model: str, task: str) -> None:
     found = pipeline(model=folder / model)
     assert found.task == task
     assert pipeline(model=found.model).task == task  # an object finds its parts where it came from
+
+
+def test_every_built_in_head_of_a_task_says_the_task() -> None:
+    """By its name in a configuration alone: nothing is built."""
+    seen = set()
+    for card in built_in_cards().values():
+        for auto_class, reference in card.models_in("torch").items():
+            served = [task for task in TASKS if auto_class in task_class(task).auto_classes]
+            if not served:
+                continue
+            config = card.load(card.config)()
+            config.architectures = [reference.partition(":")[2]]
+            found = task_of(config)
+            assert found in served or (auto_class == "AutoModel" and found.endswith("feature-extraction")), reference
+            seen.add(found)
+    assert seen >= {*TASKS} - {"zero-shot-classification"}
 
 
 class WordsConfig(PretrainedConfig):

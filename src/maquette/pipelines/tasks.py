@@ -101,7 +101,7 @@ def pipeline(
     if is_name and (config is None or isinstance(config, str | os.PathLike)):
         configurations: Any = auto_models.AutoConfig
         config = configurations.from_pretrained(model if config is None else config, **how)
-    task = task or _task_of(config, None) if is_name else task or _task_of(model.config, type(model))
+    task = task or (task_of(config) if is_name else task_of(model.config, type(model)))
     kind = pipeline_class or task_class(task)
     if is_name:
         place: Any = os.fspath(model)
@@ -159,7 +159,7 @@ def _find_parts(
 # From a model to its task -----------------------------------------------------------------------------------------
 
 
-def _task_of(config: Any, model_class: type | None) -> str:
+def task_of(config: Any, model_class: type | None = None) -> str:
     """Tell what a model was made for, from its class or from the name of it in its configuration.
 
     Raises:
