@@ -4,8 +4,8 @@
 
 FOLDER has inputs.safetensors, cases.json ({case: {"class", "config", "fields", "masks"}}), and ours/<case>, which
 maquette saved. For every case this writes theirs/<case>, a model of the peer's own in several files, and
-results/<whose>-<case>.safetensors: outputs, losses and gradients for every mask, from both folders; and defaults.json,
-what configurations are without arguments.
+results/<whose>-<case>.safetensors: outputs, losses and gradients, for every mask from theirs, and for the last one from
+ours; ids that theirs generates; and defaults.json, what configurations are without arguments.
 """
 
 import json
@@ -46,9 +46,11 @@ def run_case(folder, case, about, inputs):
         wrong = {kind: names for kind, names in info.items() if names and kind != "error_msgs"}
         assert not wrong, (case, whose, wrong)
         results = {}
-        for mask in about["masks"]:
+        for mask in about["masks"] if whose == "theirs" else about["masks"][-1:]:
             for key, value in run(model.eval(), inputs, about["class"], mask, about["options"]).items():
                 results[f"{mask}.{key}"] = value.detach().clone().contiguous()
+        if whose == "theirs" and about["class"].endswith(("CausalLM", "LMHeadModel")):
+            results |= {f"ids.{beams}": generate(model, inputs, beams) for beams in (1, 3)}
         save_file(results, folder / "results" / f"{whose}-{case}.safetensors")
     if about["states"]:
         record_states(folder, case, model_class, inputs)
@@ -65,6 +67,14 @@ def run(model, inputs, kind, mask_name, options):
     loss.backward()
     gradients = {f"grad.{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return {**outputs, "loss": loss, **gradients}
+
+
+def generate(model, inputs, beams):
+    """Go on from ragged prompts; rows are of one length, padding included."""
+    mask = inputs["mask.left"]
+    ids = inputs["ids"].masked_fill(mask == 0, 0)
+    found = model.generate(ids, attention_mask=mask, max_new_tokens=9, num_beams=beams, do_sample=False)
+    return torch.nn.functional.pad(found, (0, ids.shape[1] + 9 - found.shape[1])).contiguous()
 
 
 def run_base(model, ids, mask, inputs, given):

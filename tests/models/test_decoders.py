@@ -55,6 +55,10 @@ class Case:
     def model_class(self):
         return getattr(maquette, self.class_name)
 
+    @property
+    def is_causal(self):
+        return self.class_name.endswith(("CausalLM", "LMHeadModel"))
+
     def config(self):
         return getattr(maquette, self.config_name)(**self.fields)
 
@@ -63,7 +67,7 @@ class Case:
         return {**names, "masks": self.masks, "states": self.states, "options": self.options}
 
 
-GPT2 = {"vocab_size": VOCABULARY, "n_embd": 16, "n_head": 4, "n_layer": 2, "n_positions": 16, "pad_token_id": 0}
+GPT2 = {"vocab_size": VOCABULARY, "n_embd": 16, "n_head": 4, "n_layer": 2, "n_positions": 24, "pad_token_id": 0}
 GPT2 |= {"bos_token_id": 1, "eos_token_id": 1, "initializer_range": 0.3}
 
 GEMMA = {**SIZES, "num_hidden_layers": 3, "head_dim": 6, "query_pre_attn_scalar": 8, "sliding_window": 4}
@@ -247,7 +251,7 @@ def test_equals_the_peer(exchange, name, whose):
     if name.startswith("mixtral"):
         expected = {our_name(key): value for key, value in expected.items()}
     model = case.model_class.from_pretrained(exchange / whose / name)
-    for mask_name in case.masks:
+    for mask_name in case.masks if whose == "theirs" else case.masks[-1:]:
         mask = inputs[f"mask.{mask_name}"]
         for packed in (True, False) if mask_name != "none" else (None,):
             found = compute(model, case, mask, inputs, packed=packed)
@@ -301,6 +305,29 @@ def test_padded_rows_go_on_as_they_would_alone(exchange, name, side):
             assert_near(found[row], model(alone, use_cache=False).logits[0, -3:], f"row {row}")
 
 
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.is_causal and case.masks == MASKS])
+def test_generates_the_peers_ids(exchange, name):
+    """Greedily and with beams, from ragged prompts, with the end token of the configuration."""
+    inputs, mask = make_inputs(), make_inputs()["mask.left"]
+    expected = load_file(exchange / "results" / f"theirs-{name}.safetensors")
+    model = CASES[name].model_class.from_pretrained(exchange / "theirs" / name)
+    for beams in (1, 3):
+        ids = inputs["ids"].masked_fill(mask == 0, 0)
+        found = model.generate(ids, attention_mask=mask, max_new_tokens=9, num_beams=beams, do_sample=False)
+        found = torch.nn.functional.pad(found, (0, LENGTH + 9 - found.shape[1]))
+        end = model.config.eos_token_id
+        assert cut(found, end) == cut(expected[f"ids.{beams}"], end), f"{beams} beams"
+
+
+def cut(rows, end):
+    """Take off what follows the end of each row: the peer's beams fill up with end tokens where padding is entry 0."""
+    found = []
+    for row in rows.tolist():
+        new = row[LENGTH:]
+        found.append(row[: LENGTH + new.index(end) + 1] if end in new else row)
+    return found
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])
 def test_states_and_attention_weights_equal_the_peers(exchange, name):
     case, inputs = CASES[name], make_inputs()
@@ -334,3 +361,113 @@ def test_configurations_have_the_peers_fields_and_defaults(exchange, name):
         assert ours[field] == theirs[field], field
     missing = {field for field in theirs if not field.startswith("_")} - ours.keys() - NOT_OURS
     assert not missing
+
+
+# What one may ask ------------------------------------------------------------------------------------------------
+
+
+def small(name="llama causal", **fields):
+    torch.manual_seed(0)
+    case = CASES[name]
+    return case.model_class(getattr(maquette, case.config_name)(**{**case.fields, **fields}))
+
+
+@pytest.mark.parametrize("side", ["none", "right", "left"])
+def test_logits_are_kept_of_chosen_places(side):
+    """The last real tokens, places for all rows or for each, or a mask; with labels, the loss stays what it is."""
+    inputs, model = make_inputs(), small().eval()
+    ids, mask = inputs["ids"], inputs[f"mask.{side}"]
+    whole = model(ids, mask, labels=ids)
+    lasts = [whole.logits[row, real.nonzero()[:, 0]] for row, real in enumerate(mask)]
+    for count in (1, 3):
+        for found in (model(ids, mask, logits_to_keep=count), model(ids, mask, logits_to_keep=count, labels=ids)):
+            assert found.loss is None or torch.equal(found.loss, whole.loss)
+            for row, expected in enumerate(lasts):
+                real = min(count, len(expected))
+                assert_near(found.logits[row, count - real :], expected[-real:])
+                assert not found.logits[row, : count - real].any()
+    places = torch.tensor([[0, 3], [2, 2], [1, 0], [6, 10]])
+    assert_near(model(ids, mask, logits_to_keep=places).logits, whole.logits.take_along_dim(places[..., None], 1))
+    assert_near(model(ids, mask, logits_to_keep=torch.tensor([4, 0])).logits, whole.logits[:, [4, 0]])
+    assert_near(model(ids, mask, logits_to_keep=mask.bool()).logits, whole.logits[mask.bool()])
+
+
+def test_the_loss_counts_what_it_is_told_to():
+    inputs, model = make_inputs(), small().eval()
+    ids, mask = inputs["ids"], inputs["mask.left"]
+    loss = model(ids, mask, labels=ids).loss
+    counted = int((mask.sum(1) - 1).clamp(min=0).sum())
+    assert_near(model(ids, mask, labels=ids, num_items_in_batch=7).loss, loss * counted / 7)
+    assert model(ids, mask, labels=torch.full_like(ids, -100)).loss == 0
+
+
+@pytest.mark.parametrize("name", ["gpt2 causal", "llama causal", "gemma3 causal", "mixtral causal"])
+def test_recomputing_activations_changes_no_gradient(name):
+    inputs, gradients = make_inputs(), []
+    for recompute in (False, True):
+        model = small(name, **({"embd_pdrop": 0.0, "resid_pdrop": 0.0, "attn_pdrop": 0.0} if "gpt2" in name else {}))
+        model.train()
+        if recompute:
+            model.gradient_checkpointing_enable()
+        output = model(inputs["ids"], inputs["mask.right"], labels=inputs["ids"], use_cache=recompute)
+        assert output.past_key_values is None
+        output.loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    for parameter, gradient in gradients[0].items():
+        assert_near(gradients[1][parameter], gradient, parameter, among=gradients[0].values(), least=0.0)
+
+
+def test_vectors_do_for_ids_and_caches_are_given_where_wanted():
+    inputs, model = make_inputs(), small().eval()
+    expected = model(inputs["ids"], inputs["mask.right"])
+    vectors = model.get_input_embeddings()(inputs["ids"])
+    assert_near(model(inputs_embeds=vectors, attention_mask=inputs["mask.right"]).logits, expected.logits)
+    assert expected.past_key_values is not None
+    assert model(inputs["ids"], use_cache=False).past_key_values is None
+    assert model.train()(inputs["ids"]).past_key_values is None
+    one = model.eval()(inputs["ids"][:1, :1]).past_key_values
+    assert_near(model(inputs_embeds=vectors[:1, 1:2], past_key_values=one).logits, expected.logits[:1, 1:2])
+
+
+def test_a_row_of_padding_only_gives_zeros():
+    model, ids = small().eval(), make_inputs()["ids"][:2, :4]
+    mask = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]])
+    for packed in (True, False):
+        with use_packing(packed):
+            output = model(ids, mask, labels=ids, use_cache=False)
+        assert output.loss.isfinite() and output.logits.isfinite().all() and not output.logits[1].any()
+
+
+def test_without_a_mask_padding_at_the_end_is_seen():
+    """As the peer sees it: where the configuration names a padding token, by the ids."""
+    inputs, model = make_inputs(), small("llama rows").eval()
+    mask = inputs["mask.right"]
+    ids = inputs["ids"].masked_fill(mask == 0, 0)
+    assert_near(model(ids).logits, model(ids, mask).logits)
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "message"),
+    [
+        ("LlamaConfig", {"num_attention_heads": 4, "num_key_value_heads": 3}, "cannot share num_key_value_heads=3"),
+        ("Qwen2Config", {"num_hidden_layers": 2, "layer_types": ["full_attention"]}, "layer_types names 1 layers"),
+        ("Qwen2Config", {"num_hidden_layers": 1, "layer_types": ["sliding"]}, "layer_types"),
+        ("MixtralConfig", {"num_local_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok=3: there are 2"),
+        ("GPT2Config", {"n_embd": 10, "n_head": 3}, "n_embd=10 cannot be shared equally by n_head=3"),
+        ("GPT2Config", {"add_cross_attention": True}, "looks at no other model's states"),
+        ("Gemma2Config", {"use_bidirectional_attention": True}, "reads from left to right only"),
+        ("MistralConfig", {"sliding_windw": 3}, "Did you mean 'sliding_window'"),
+    ],
+)
+def test_configurations_that_contradict_themselves_are_errors(config, fields, message):
+    with pytest.raises(maquette.ConfigurationError) as caught:
+        getattr(maquette, config)(**fields)
+    assert message in str(caught.value)
+
+
+def test_more_tokens_than_positions_are_an_error():
+    model = small("gpt2 causal").eval()
+    ids = torch.ones(1, 20, dtype=torch.long)
+    cache = model(ids).past_key_values
+    with pytest.raises(ValueError, match="25 tokens in a row, cached ones included, and 24 positions"):
+        model(ids[:, :5], past_key_values=cache)
