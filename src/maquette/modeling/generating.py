@@ -269,6 +269,11 @@ class _Task:
         """Read the arguments of `generate`; those that are settings overrule the configuration."""
         if model.config.is_encoder_decoder:
             raise NotImplementedError(f"{type(model).__name__}: models with an encoder do not generate yet.")
+        if "prepare_inputs_for_generation" in vars(model):  # peft puts one there, which adds trained prompts
+            raise NotImplementedError(
+                f"{type(model).__name__}.generate: prompts that peft has learnt (prompt and prefix tuning) do not "
+                "reach generate. Use an adapter that changes layers, such as LoRA, or call forward yourself."
+            )
         settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
         config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
         ends = config.end_tokens(model.generation_config, model.config, tokenizer)
