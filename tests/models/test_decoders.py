@@ -424,6 +424,8 @@ def test_vectors_do_for_ids_and_caches_are_given_where_wanted():
     assert_near(model(inputs_embeds=vectors, attention_mask=inputs["mask.right"]).logits, expected.logits)
     assert expected.past_key_values is not None
     assert model(inputs["ids"], use_cache=False).past_key_values is None
+    assert model(inputs["ids"], labels=inputs["ids"]).past_key_values is None
+    assert model(inputs["ids"], labels=inputs["ids"], use_cache=True).past_key_values is not None
     assert model.train()(inputs["ids"]).past_key_values is None
     one = model.eval()(inputs["ids"][:1, :1]).past_key_values
     assert_near(model(inputs_embeds=vectors[:1, 1:2], past_key_values=one).logits, expected.logits[:1, 1:2])

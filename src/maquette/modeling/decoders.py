@@ -42,14 +42,20 @@ class LaidOutDecoderOutput(BaseModelOutputWithPast):
 def choose_cache(model: Any, inputs: Tensor, past_key_values: Any, use_cache: bool | None) -> Any:
     """Give the cache of a call: the one that is given, or a fresh one where one is wanted.
 
-    Unless a call says `use_cache`, the configuration does, but for training; and nothing that is traced, or recomputes
-    its blocks in the backward pass, keeps a cache.
+    Unless a call says `use_cache`, the configuration does, but for training; calls with labels, and heads that do not
+    score the vocabulary, keep one only where they are asked. Nothing that is traced, or recomputes its blocks in
+    the backward pass, keeps a cache.
     """
     if past_key_values is not None:
         return past_key_values
     wanted = model.config.use_cache and not model.training if use_cache is None else use_cache
     recomputes = model.training and model.is_gradient_checkpointing
     return Cache() if wanted and not recomputes and not is_traced(inputs) else None
+
+
+def without_cache(options: dict[str, Any]) -> dict[str, Any]:
+    """Give the arguments of a call that goes on nowhere: no cache is kept, unless one is asked for."""
+    return options if options.get("past_key_values") is not None else {"use_cache": False, **options}
 
 
 def check_positions(layout: Layout, most: int) -> None:
@@ -102,6 +108,8 @@ class CausalLMHead:
                 `(places,)` for all rows alike or `(batch, places)`; or True at those to keep, `(batch, length)`.
             num_items_in_batch: what to divide the sum of losses by; unless given, how many labels count.
         """
+        if labels is not None:
+            options = without_cache(options)
         output = self._run_base(input_ids, attention_mask, options)
         x, layout, loss = output.last_hidden_state, output.layout, None
         if labels is not None:
@@ -136,7 +144,7 @@ class SequenceClassificationHead:
             and not input_ids.is_floating_point()
         ):
             attention_mask = (input_ids != padding).flip(1).long().cummax(1).values.flip(1)
-        output = self._run_base(input_ids, attention_mask, options)
+        output = self._run_base(input_ids, attention_mask, without_cache(options))
         logits = self.score(take_last(output.last_hidden_state, output.layout))
         kind = self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
@@ -157,7 +165,7 @@ class TokenClassificationHead:
         self: Any, input_ids: Opt = None, attention_mask: Opt = None, *, labels: Opt = None, **options: Any
     ) -> Any:
         """Give logits `(batch, length, num_labels)`; the loss of `labels`, `(batch, length)`, leaves out -100."""
-        output = self._run_base(input_ids, attention_mask, options)
+        output = self._run_base(input_ids, attention_mask, without_cache(options))
         logits, layout = self._score_tokens(output.last_hidden_state), output.layout  # (places, num_labels)
         loss = None if labels is None else compute_token_loss(logits, layout.gather(labels, fill=IGNORED))
         return self._make_output(TokenClassifierOutput, output, options, loss, layout.scatter(logits))
@@ -178,7 +186,7 @@ class QuestionAnsweringHead:
         **options: Any,
     ) -> Any:
         """Give two logits `(batch, length)`, the lowest number at padding; positions are `(batch,)`."""
-        output = self._run_base(input_ids, attention_mask, options)
+        output = self._run_base(input_ids, attention_mask, without_cache(options))
         logits = self.qa_outputs(output.last_hidden_state)  # (places, 2)
         start, end = output.layout.scatter(logits, fill=torch.finfo(logits.dtype).min).unbind(-1)
         loss = compute_span_loss((start, end), (start_positions, end_positions), output.layout.mask)

@@ -39,7 +39,7 @@ class ScaledEmbedding(nn.Embedding):
         return super().forward(input) * self.embed_scale.to(self.weight.dtype)
 
 
-class Attention(nn.Module):
+class Gemma2Attention(nn.Module):
     """Lets tokens look at those before them in their own row; scores may be kept below a cap."""
 
     def __init__(self, config: Gemma2Config, number: int) -> None:
@@ -80,13 +80,13 @@ def see_around(reach: int) -> Callable[[Tensor, Tensor], Tensor]:
     return hide
 
 
-class DecoderLayer(nn.Module):
+class Gemma2DecoderLayer(nn.Module):
     """Attention, then the feed-forward network; each is normed before and after, and added to what came in."""
 
     def __init__(self, config: Gemma2Config, number: int) -> None:
         super().__init__()
         width, eps = config.hidden_size, config.rms_norm_eps
-        self.self_attn = Attention(config, number)
+        self.self_attn = Gemma2Attention(config, number)
         self.mlp = GatedFeedForward(width, config.intermediate_size, activation=config.hidden_activation)
         self.input_layernorm = RMSNorm(width, eps=eps, plus_one=True)
         self.post_attention_layernorm = RMSNorm(width, eps=eps, plus_one=True)
@@ -106,7 +106,8 @@ class Gemma2PreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _gradient_checkpointing_func: Any
-    _no_split_modules = ("DecoderLayer",)
+    _no_split_modules = ("Gemma2DecoderLayer",)
+    _skip_keys_device_placement = ("past_key_values",)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -132,7 +133,7 @@ class Gemma2Model(Gemma2PreTrainedModel):
         super().__init__(config)
         padding = config.pad_token_id if 0 <= (config.pad_token_id or 0) < config.vocab_size else None
         self.embed_tokens = ScaledEmbedding(config.vocab_size, config.hidden_size, padding_idx=padding)
-        self.layers = nn.ModuleList(DecoderLayer(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Gemma2DecoderLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps, plus_one=True)
         kinds = config.layer_types or ()
         self.kinds = kinds if config._nested_rotary(config.rope_parameters or {}) else ["rotation"] * len(kinds)

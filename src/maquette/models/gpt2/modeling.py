@@ -89,6 +89,7 @@ class GPT2PreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _gradient_checkpointing_func: Any
     _no_split_modules = ("GPT2Block",)
+    _skip_keys_device_placement = ("past_key_values",)
     _keys_to_ignore_on_load_unexpected = (r"attn\.(masked_)?bias$",)  # old checkpoints have these buffers
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -25,7 +25,7 @@ from .configuration import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 Opt = Tensor | None
 
 
-class Attention(nn.Module):
+class LlamaAttention(nn.Module):
     """Lets each token look at those before it in its own row; heads of queries share heads of keys and values."""
 
     def __init__(self, config: Any, number: int) -> None:
@@ -50,12 +50,12 @@ class Attention(nn.Module):
         return self.o_proj(attention(q, k, v, layout, causal=True, window=self.window, dropout=dropout).flatten(-2))
 
 
-class DecoderLayer(nn.Module):
+class LlamaDecoderLayer(nn.Module):
     """Attention, then the feed-forward network; each works on normed states and is added to what came in."""
 
     def __init__(self, config: Any, number: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config, number)
+        self.self_attn = LlamaAttention(config, number)
         inner, bias = config.intermediate_size, config.biases["mlp"]
         self.mlp = GatedFeedForward(config.hidden_size, inner, activation=config.hidden_act, bias=bias)
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -74,7 +74,8 @@ class LlamaPreTrainedModel(PreTrainedModel):
     _gradient_checkpointing_func: Any
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("DecoderLayer",)
+    _no_split_modules = ("LlamaDecoderLayer",)
+    _skip_keys_device_placement = ("past_key_values",)
     _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)  # old checkpoints have these buffers
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -101,7 +102,7 @@ class LlamaModel(LlamaPreTrainedModel):
         super().__init__(config)
         padding = config.pad_token_id if 0 <= (config.pad_token_id or 0) < config.vocab_size else None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=padding)
-        self.layers = nn.ModuleList(DecoderLayer(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(LlamaDecoderLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = RotaryEmbedding.of(config)
         self.gradient_checkpointing = False

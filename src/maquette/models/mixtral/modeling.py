@@ -34,7 +34,7 @@ from .configuration import MixtralConfig, Qwen3MoeConfig
 Opt = Tensor | None
 
 
-class Attention(nn.Module):
+class MixtralAttention(nn.Module):
     """Lets each token look at those before it in its own row; heads of queries share heads of keys and values."""
 
     def __init__(self, config: Any) -> None:
@@ -59,12 +59,12 @@ class Attention(nn.Module):
         return self.o_proj(attention(q, k, v, layout, causal=True, window=self.window, dropout=dropout).flatten(-2))
 
 
-class DecoderLayer(nn.Module):
+class MixtralDecoderLayer(nn.Module):
     """Attention, then the experts, or one network; each works on normed states and is added to what came in."""
 
     def __init__(self, config: Any, number: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = MixtralAttention(config)
         self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.jitter, self.name = config.router_jitter_noise, config.mixture
@@ -105,7 +105,8 @@ class MixtralPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _gradient_checkpointing_func: Any
-    _no_split_modules = ("DecoderLayer",)
+    _no_split_modules = ("MixtralDecoderLayer",)
+    _skip_keys_device_placement = ("past_key_values",)
     _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)  # old checkpoints have these buffers
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -136,7 +137,7 @@ class MixtralModel(MixtralPreTrainedModel):
         super().__init__(config)
         padding = config.pad_token_id if 0 <= (config.pad_token_id or 0) < config.vocab_size else None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=padding)
-        self.layers = nn.ModuleList(DecoderLayer(config, number) for number in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(MixtralDecoderLayer(config, number) for number in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.rotary_emb = RotaryEmbedding.of(config)
         self.gradient_checkpointing = False
