@@ -9,7 +9,14 @@ from stop_cases import make_tokenizer
 from tiny_decoders import TinyConfig, TinyForCausalLM
 from torch import Tensor
 
-from maquette import ConfigurationError, LogitsProcessor, PreTrainedTokenizerFast, StoppingCriteria, TextStreamer
+from maquette import (
+    ConfigurationError,
+    GenerationConfig,
+    LogitsProcessor,
+    PreTrainedTokenizerFast,
+    StoppingCriteria,
+    TextStreamer,
+)
 
 TEXTS = ["the stop sign", "naïve café 🙂", "a", "goes on and on: stopping, STOP!"]
 NEW = 20
@@ -130,3 +137,14 @@ def test_sampled_rows_with_every_setting_do_not_see_each_other(
     for rows in (1, 5):
         assert continued(model, prompts, num_return_sequences=2, **{**settings, "max_rows": rows}) == together
     assert continued(model, prompts[:1], num_return_sequences=2, **settings) == together[:2]
+
+
+def test_a_files_length_counts(
+    model: TinyForCausalLM, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest = max(map(len, prompts))
+    file = GenerationConfig.from_dict({"max_length": longest + 4})
+    monkeypatch.setitem(model.__dict__, "_generation_config", file)
+    found = continued(model, prompts, max_new_tokens=None)
+    assert [len(row) for row in found] == [longest + 4 - len(prompt) for prompt in prompts]
+    assert "says how long" not in caplog.text

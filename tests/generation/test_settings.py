@@ -117,6 +117,10 @@ def test_several_impossible_things_are_listed() -> None:
         GenerationConfig(num_return_sequences=2, min_length=4, max_length=3)
 
 
+def without_effect(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if message.startswith("Without effect")]
+
+
 INEFFECTIVE: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 0.5}, "temperature=0.5, which only counts with do_sample=True"),
     ({"top_k": 5}, "top_k=5, which only counts with do_sample=True"),
@@ -134,14 +138,14 @@ def test_what_is_without_effect_is_said_once(
 ) -> None:
     GenerationConfig(**settings).settle()
     GenerationConfig(**settings)
-    assert len(caplog.messages) == 1 and said in caplog.text
+    assert len(without_effect(caplog)) == 1 and said in caplog.text
 
 
 def test_settings_that_have_an_effect_are_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
     for settings in SETTINGS.values():
         GenerationConfig(**settings).settle()
     GenerationConfig(top_k=50, temperature=1.0, top_p=1.0, length_penalty=1.0, early_stopping=False)
-    assert not caplog.messages
+    assert not without_effect(caplog)
 
 
 def test_a_files_settings_are_talked_about_only_where_the_caller_did_not_choose(
@@ -204,11 +208,26 @@ def test_what_the_call_says_counts_before_the_models_file_and_the_defaults() -> 
     model = GenerationConfig.from_dict({"temperature": 0.6, "do_sample": True, "max_new_tokens": 9, "top_p": 0.5})
     settled = GenerationConfig(top_p=0.8).settle(below=model, temperature=0.7)
     assert (settled.temperature, settled.top_p, settled.do_sample, settled.max_new_tokens) == (0.7, 0.8, True, 9)
-    assert (settled.top_k, settled.num_beams, settled.max_length) == (50, 1, 20)  # the peer's own defaults
+    assert (settled.top_k, settled.num_beams) == (50, 1)  # the peer's own defaults
     assert model.settle(max_length=5).max_new_tokens is None
     assert model.settle(max_length=5, max_new_tokens=4).max_new_tokens == 4
     assert GenerationConfig(max_length=5).settle(below=model).max_new_tokens is None
     assert model.top_k is None  # what is settled is a copy
+
+
+def test_a_length_that_nobody_gives_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert GenerationConfig().settle().max_new_tokens == 20
+    assert "Neither max_new_tokens nor max_length" in caplog.text
+    caplog.clear()
+    file = GenerationConfig.from_dict({"max_length": 4096})
+    assert (file.settle().max_length, file.settle().max_new_tokens) == (4096, None)
+    assert not caplog.messages
+
+
+def test_a_files_words_on_caches_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    """Gemma's files name the cache that Transformers is to use."""
+    GenerationConfig.from_dict({"cache_implementation": "hybrid", "max_length": 9}).settle()
+    assert not caplog.messages
 
 
 def test_end_tokens_are_what_code_says_or_all_of_them() -> None:
@@ -277,7 +296,7 @@ def test_a_save_is_tried_in_a_fresh_process_on_request(tmp_path: Path) -> None:
 
 
 def test_settings_bring_no_framework(run_fresh: Any) -> None:
-    code = "import sys; from maquette import GenerationConfig; GenerationConfig(top_k=3, do_sample=True).settle(); "
+    code = "import sys; from maquette import GenerationConfig as Own; Own(do_sample=True, max_length=9).settle(); "
     heavy = ("torch", "numpy", "huggingface_hub", "tokenizers")
     assert run_fresh(code + f"print([n for n in {heavy} if n in sys.modules])").strip() == "[]"
 

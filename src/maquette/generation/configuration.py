@@ -13,6 +13,7 @@ from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bu
 from maquette.generation.setting_rules import (
     DEFAULTS,
     LENGTHS,
+    NEW_TOKENS,
     OUTPUTS,
     as_ids,
     check_finite,
@@ -184,7 +185,7 @@ class GenerationConfig(Settings, PretrainedMixin):
     def _report_ineffective(self, *, inherited: bool = False) -> None:
         """Say, once, what is without effect; of what a file says, only where the caller did not choose otherwise."""
         found = [*list_ineffective(self)]
-        said = [f for f in found if f.name in self._given or (inherited and f.cause not in self._given)]
+        said = [f for f in found if f.name in self._given or (inherited and f.cause not in {*self._given, f.name})]
         lines = [f"{f.name}={getattr(self, f.name)!r}, {f.reason}" for f in said]
         if lines and (text := bullets(lines) if len(lines) > 1 else f" {lines[0]}.") not in _reported:
             _reported.add(text)
@@ -218,6 +219,11 @@ class GenerationConfig(Settings, PretrainedMixin):
         settled._refuse_faults()
         settled._report_ineffective(inherited=True)
         settled.__dict__.update({name: value for name, value in DEFAULTS.items() if getattr(settled, name) is None})
+        if settled.max_length is None and settled.max_new_tokens is None:
+            logger.warning(
+                "Neither max_new_tokens nor max_length says how long texts may get: %d new tokens.", NEW_TOKENS
+            )
+            settled.__dict__["max_new_tokens"] = NEW_TOKENS
         return settled
 
     def end_tokens(self, *others: Any) -> tuple[int, ...]:
@@ -321,7 +327,8 @@ class GenerationConfig(Settings, PretrainedMixin):
         content = model_config if isinstance(model_config, Mapping) else model_config.to_dict()
         part: Mapping[str, Any] = next((content[n] for n in DECODERS if isinstance(content.get(n), Mapping)), {})
         found = {**_without_none(part), **_without_none(content)}
-        settings = {n: v for n, v in found.items() if n in cls._fields() and v != DEFAULTS.get(n)}
+        usual = {**DEFAULTS, "max_length": NEW_TOKENS}  # which releases before 4.27 wrote out
+        settings = {n: v for n, v in found.items() if n in cls._fields() and v != usual.get(n)}
         if any(settings.get(name) for name in OUTPUTS):
             settings["return_dict_in_generate"] = True
         return cls._from_content(settings, {}, "the configuration")

@@ -8,7 +8,6 @@ from maquette.generation.settings import Settings
 
 # What counts where neither the caller nor the model's file says anything; any other setting is off then.
 DEFAULTS: dict[str, Any] = {
-    "max_length": 20,
     "min_length": 0,
     "do_sample": False,
     "early_stopping": False,
@@ -40,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "assistant_confidence_threshold": 0.4,
     "max_matching_ngram_size": 2,
 }
+NEW_TOKENS = 20  # where nobody says how long
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed")
 BEAMS = ("early_stopping", "length_penalty")
 LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  # of the whole, and of what is new

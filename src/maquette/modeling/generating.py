@@ -21,7 +21,7 @@ from maquette.generation.prompts import Prompts, read_prompts
 from maquette.generation.reading import ModelReader
 from maquette.generation.results import Results
 from maquette.generation.sampling import draw_seed
-from maquette.generation.setting_rules import DEFAULTS, as_ids
+from maquette.generation.setting_rules import as_ids
 from maquette.generation.stopping import Ends, criteria_for
 from maquette.hub.sources import Source
 from maquette.modeling.interface import Interface
@@ -308,11 +308,6 @@ class _Task:
             limits = [config.max_new_tokens] * len(lengths)
         else:
             limits = [(config.max_length or 0) - length for length in lengths]
-            if "max_length" not in config._given:  # nobody said how long
-                limits = [DEFAULTS["max_length"]] * len(lengths)
-                logger.warning(
-                    "Neither max_new_tokens nor max_length says how long texts may get: %d new tokens.", limits[0]
-                )
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         if min(limits) < 1:
             raise InputError(
