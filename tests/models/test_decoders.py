@@ -473,3 +473,34 @@ def test_more_tokens_than_positions_are_an_error():
     cache = model(ids).past_key_values
     with pytest.raises(ValueError, match="25 tokens in a row, cached ones included, and 24 positions"):
         model(ids[:, :5], past_key_values=cache)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "GPT2"])
+def test_a_causal_checkpoint_begins_every_head(family, tmp_path):
+    """The blocks are those of the file, whatever the head calls its base model; the head is new, which is said."""
+    causal = small({"Llama": "llama causal", "Mistral": "mistral causal", "GPT2": "gpt2 causal"}[family])
+    causal.save_pretrained(tmp_path)
+    expected = causal.base_model.state_dict()
+    for head in ("SequenceClassification", "TokenClassification", "QuestionAnswering"):
+        model, info = getattr(maquette, f"{family}For{head}").from_pretrained(tmp_path, output_loading_info=True)
+        found = model.base_model.state_dict()
+        assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+        assert all(name.startswith(("score", "classifier", "qa_outputs")) for name in info["missing_keys"])
+
+
+def test_gemma_3_reads_what_older_files_say():
+    old = {"rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    config = maquette.Gemma3TextConfig(num_hidden_layers=4, sliding_window_pattern=2, **old)
+    assert config.rope_parameters == {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e4},
+    }
+    assert config.layer_types == ["sliding_attention", "full_attention"] * 2
+    assert (config.rope_theta, config.rope_scaling["factor"]) == (5e5, 8.0)
+    assert maquette.Gemma3TextConfig(**{**config.to_dict(), "maquette_version": None}) == config
+
+
+def test_a_model_that_sees_later_tokens_refuses_a_cache():
+    model = small("gemma3 both ways").eval()
+    with pytest.raises(ValueError, match="earlier tokens see later ones"):
+        model(torch.ones(1, 3, dtype=torch.long), past_key_values=maquette.Cache())

@@ -172,9 +172,20 @@ class TokenClassificationHead:
 
 
 class QuestionAnsweringHead:
-    """Finds where in a text the answer begins and ends, with `qa_outputs`."""
+    """Finds where in a text the answer begins and ends, with `qa_outputs`.
+
+    Checkpoints of other heads fill it, too, where these call their base model `model`, and this one by another name.
+    """
 
     qa_outputs: nn.Module
+
+    @classmethod
+    def _read_weights(cls: Any, model: Any, checkpoint: Any) -> dict[str, Any]:
+        weights: dict[str, Any] = super()._read_weights(model, checkpoint)  # type: ignore[misc]
+        own = f"{cls.base_model_prefix}."
+        if any(name.startswith(own) for name in weights):
+            return weights
+        return {(own + name[6:] if name.startswith("model.") else name): value for name, value in weights.items()}
 
     def forward(
         self: Any,

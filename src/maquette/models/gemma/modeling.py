@@ -179,7 +179,10 @@ class Gemma2Model(Gemma2PreTrainedModel):
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
         inputs = self._choose_inputs(input_ids, inputs_embeds, width=self.config.hidden_size)
-        use_cache = use_cache if self.config.is_causal else False
+        if not self.config.is_causal:
+            if past_key_values is not None or use_cache:
+                raise ValueError("use_bidirectional_attention=True: earlier tokens see later ones, so none are cached.")
+            use_cache = False
         cache = choose_cache(self, inputs, past_key_values, use_cache)
         explicit = self.config.attn_implementation == "eager"
         layout = lay_out(
