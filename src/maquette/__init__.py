@@ -60,6 +60,7 @@ _HOMES = {
         "TextIteratorStreamer",
         "TextStreamer",
     ),
+    "generation.watermark_settings": ("WatermarkingConfig",),
     "generation.truncation": (
         "EpsilonLogitsWarper",
         "EtaLogitsWarper",

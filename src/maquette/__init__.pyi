@@ -74,6 +74,7 @@ from maquette.generation.truncation import TopHLogitsWarper as TopHLogitsWarper
 from maquette.generation.truncation import TopKLogitsWarper as TopKLogitsWarper
 from maquette.generation.truncation import TopPLogitsWarper as TopPLogitsWarper
 from maquette.generation.truncation import TypicalLogitsWarper as TypicalLogitsWarper
+from maquette.generation.watermark_settings import WatermarkingConfig as WatermarkingConfig
 from maquette.generation.watermarks import WatermarkLogitsProcessor as WatermarkLogitsProcessor
 from maquette.images.fetching import load_image as load_image
 from maquette.images.processing import BaseImageProcessor as BaseImageProcessor

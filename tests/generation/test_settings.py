@@ -17,6 +17,7 @@ from maquette import (
     MissingFileError,
     PretrainedConfig,
     UnknownFieldError,
+    WatermarkingConfig,
 )
 from maquette.generation import configuration
 from maquette.generation.setting_rules import DEFAULTS, MISSING, SAMPLING, UNUSED
@@ -248,6 +249,14 @@ def test_older_configurations_hold_settings() -> None:
     assert found.output_attentions and found.return_dict_in_generate and found.do_sample is None
     nested = {"text_config": {"eos_token_id": 7, "top_k": 3}, "top_k": 4, "pad_token_id": None}
     assert GenerationConfig.from_model_config(nested) == GenerationConfig.from_dict({"eos_token_id": 7, "top_k": 4})
+
+
+def test_a_watermark_has_settings_of_its_own() -> None:
+    config = GenerationConfig(watermarking_config=WatermarkingConfig(bias=3.0), max_length=5)
+    assert config == GenerationConfig(watermarking_config=WatermarkingConfig(bias=3.0).to_dict(), max_length=5)
+    assert config.watermarking_config["greenlist_ratio"] == 0.25
+    with pytest.raises(ConfigurationError, match=r"(?s)seeding_scheme.*greenlist_ratio.*context_width"):
+        WatermarkingConfig(seeding_scheme="righthash", greenlist_ratio=1.0, context_width=0)
 
 
 def test_update_sets_all_or_nothing() -> None:

@@ -1,10 +1,12 @@
 """Which generation settings go together: defaults, what cannot be, and what another setting leaves without effect."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from maquette.generation.settings import Settings
+from maquette.generation.watermark_settings import WatermarkingConfig
 
 # What counts where neither the caller nor the model's file says anything; any other setting is off then.
 DEFAULTS: dict[str, Any] = {
@@ -44,7 +46,7 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "eps
 BEAMS = ("early_stopping", "length_penalty")
 LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  # of the whole, and of what is new
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
-WATERMARK = {"greenlist_ratio", "bias", "hashing_key", "seeding_scheme", "context_width"}
+WATERMARK = {field.name for field in dataclasses.fields(WatermarkingConfig)}
 # What other ways of generating need, with the value that asks for nothing.
 MISSING = {
     "use_mtp": False,

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from maquette.errors import ConfigurationError
 from maquette.generation.logits import LogitsProcessor
 from maquette.generation.ragged_ids import RaggedIds
+from maquette.generation.watermark_settings import WatermarkingConfig
 
 TABLE = 1_000_003  # numbers in the table of random numbers that "selfhash" looks up
 CANDIDATES = 40  # likeliest tokens that "selfhash" tries
@@ -35,12 +35,7 @@ class WatermarkLogitsProcessor(LogitsProcessor):
         seeding_scheme: str = "lefthash",
         context_width: int = 1,
     ) -> None:
-        if seeding_scheme not in ("lefthash", "selfhash"):
-            raise ConfigurationError(f"seeding_scheme is 'lefthash' or 'selfhash', not {seeding_scheme!r}.")
-        if not 0 < greenlist_ratio < 1:
-            raise ConfigurationError(f"greenlist_ratio is between 0 and 1, not {greenlist_ratio!r}.")
-        if context_width < 1:
-            raise ConfigurationError(f"context_width is at least 1, not {context_width!r}.")
+        WatermarkingConfig(greenlist_ratio, bias, hashing_key, seeding_scheme, context_width)  # checks them
         self.vocab_size, self.greens, self.bias = vocab_size, int(vocab_size * greenlist_ratio), bias
         self.hashing_key, self.selfhash, self.context_width = hashing_key, seeding_scheme == "selfhash", context_width
         self.generator = torch.Generator(device=device).manual_seed(hashing_key)
