@@ -7,7 +7,6 @@ CARD = ModelCard(
     models={
         "AutoModel": "modeling:GPT2Model",
         "AutoModelForCausalLM": "modeling:GPT2LMHeadModel",
-        "AutoModelForPreTraining": "modeling:GPT2LMHeadModel",
         "AutoModelForSequenceClassification": "modeling:GPT2ForSequenceClassification",
         "AutoModelForTokenClassification": "modeling:GPT2ForTokenClassification",
         "AutoModelForQuestionAnswering": "modeling:GPT2ForQuestionAnswering",
