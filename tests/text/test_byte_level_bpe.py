@@ -130,6 +130,25 @@ def test_both_kinds_agree_on_added_tokens_and_options() -> None:
         assert [slow.tokenize(text) for text in TEXTS] == [fast.tokenize(text) for text in TEXTS]
 
 
+@pytest.mark.parametrize("form", [None, "NFC"])
+def test_batches_of_the_fast_kind_are_what_single_texts_are(form: str | None) -> None:
+    kind, name = (Qwen2Fast, "qwen2") if form else (GPT2Fast, "gpt2")
+    texts = [text for text in TEXTS if END not in text and (form is None or text.isascii())]
+    for side in ("right", "left"):
+        tokenizer = make(kind, name, truncation_side=side, add_bos_token=form is None, pad_token=END)
+        for options in ({}, {"truncation": True, "max_length": 5}, {"add_special_tokens": False}):
+            wanted = [tokenizer(text, **options).input_ids for text in texts]
+            words = len(tokenizer._words)
+            rows = tokenizer(texts, **options)
+            assert rows.input_ids == wanted
+            assert [row.ids for row in rows.encodings] == wanted  # asked for later, from the library
+        assert words > 20
+    tokenizer.add_tokens(["the"])
+    assert tokenizer(["the  cat", "a"]).input_ids == [tokenizer("the  cat").input_ids, tokenizer("a").input_ids]
+    tokenizer.backend_tokenizer.pre_tokenizer = cutter(r"\S|\s+")  # from here on the words would be wrong
+    assert tokenizer(texts).input_ids == [tokenizer(text).input_ids for text in texts] != wanted
+
+
 def test_halves_of_surrogate_pairs_are_broken_characters() -> None:
     for kind in (Qwen2, Qwen2Fast, GPT2, GPT2Fast):
         tokenizer = make(kind, "qwen2")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from tokenizers import Tokenizer
 from tokenizers.normalizers import NFC, NFKC
@@ -36,6 +36,7 @@ from maquette.text.byte_pairs import (
     settle_prefix_space,
 )
 from maquette.text.edge_tokens import EdgeTokens
+from maquette.text.text_input import Options, Texts
 from maquette.text.tiktoken_files import is_tiktoken, read_tiktoken, spell
 from maquette.text.tokenization import PreTrainedTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
@@ -294,6 +295,7 @@ class ByteLevelBPETokenizerFast(_ByteLevel, PreTrainedTokenizerFast):
     """
 
     slow_tokenizer_class: ClassVar[type | None] = ByteLevelBPETokenizer
+    _keeps_words = True
 
     def __init__(
         self,
@@ -322,3 +324,46 @@ class ByteLevelBPETokenizerFast(_ByteLevel, PreTrainedTokenizerFast):
     def _settings_in_file(self) -> dict[str, Any]:
         tokens = self.default_tokens if self.__dict__.pop("_made") else self._tokens_in(self._backend)
         return {**tokens, **super()._settings_in_file()}
+
+    # From text to ids
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The Rust library's tokenizer, at work in this one; as it may be changed from now on, no words are kept."""
+        self._keeps_words = False
+        return self._backend
+
+    @cached_property
+    def _words(self) -> BytePairs:
+        return BytePairs(self._backend)
+
+    def _find_rows(
+        self, inputs: list[Any], texts: Texts, options: Options, budget: int | None, *, quick: bool
+    ) -> tuple[list[int] | None, list[Any]]:
+        """Look the words of a batch up where nothing is asked for but ids, and no added token is in the texts."""
+        more = options.return_overflowing_tokens or options.return_token_type_ids or options.return_special_tokens_mask
+        plain = texts.seconds is None and not texts.words and not more and options.truncation != "only_second"
+        if not (quick and plain and self._keeps_words and self._words.cuts and self._is_plain(END.join(inputs))):
+            return super()._find_rows(inputs, texts, options, budget, quick=quick)
+        before, after = self._around() if options.add_special_tokens else ([], [])
+        rows = self._words.encode(inputs)
+        if budget is not None:
+            left = options.truncation_side == "left"
+            rows = [row[max(len(row) - budget, 0) :] if left else row[:budget] for row in rows]
+        return None, [Row([*before, *row, *after]) for row in rows]
+
+    def _is_plain(self, joined: str) -> bool:
+        """Tell whether texts have no added tokens, and no characters that a normal form may change."""
+        added = self._contents.values()
+        if any(start in joined for start in {token[:2] for token in added}) and any(one in joined for one in added):
+            return False
+        normalizer = self._backend.normalizer
+        return normalizer is None or (
+            isinstance(normalizer, NFC | NFKC) and joined.isascii() and all(map(str.isascii, added))
+        )
+
+
+class Row(NamedTuple):
+    """A row of a batch of which only the ids are known."""
+
+    ids: Ids
