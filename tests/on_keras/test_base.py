@@ -100,6 +100,7 @@ def test_dropout_is_told_that_it_trains() -> None:
     assert True in seen
 
 
+@pytest.mark.any_backend
 def test_shards_and_variants(tmp_path: Path) -> None:
     model = TFDistilBertModel(tiny())
     model.save_pretrained(tmp_path, max_shard_size=4000, variant="small")
@@ -108,6 +109,7 @@ def test_shards_and_variants(tmp_path: Path) -> None:
     np.testing.assert_array_equal(arrays(again(INPUTS)), arrays(model(INPUTS)))
 
 
+@pytest.mark.any_backend
 def test_a_further_layer_may_be_missing_where_it_is_allowed(tmp_path: Path) -> None:
     TFDistilBertModel(tiny()).save_pretrained(tmp_path)
     more = TFDistilBertModel.from_pretrained(tmp_path, n_layers=3, allow_missing=["transformer.layer.2.*"])
@@ -127,6 +129,7 @@ def test_a_resized_model_trains() -> None:
     model.fit(INPUTS, INPUTS["input_ids"], verbose=0)
 
 
+@pytest.mark.any_backend
 def test_a_model_without_inputs_says_so() -> None:
     class Silent(TFPreTrainedModel):
         config_class = PretrainedConfig
@@ -167,6 +170,7 @@ class TFTokens(TFPreTrainedModel):
         return self.heads[1](self.score(self.heads[0](self.embed(input_ids))))
 
 
+@pytest.mark.any_backend
 def test_what_cannot_be_resized_stays_as_it_is() -> None:
     model = TFTokens(TokenConfig())
     before = np.asarray(model(**model.dummy_inputs))
@@ -176,6 +180,7 @@ def test_what_cannot_be_resized_stays_as_it_is() -> None:
     np.testing.assert_array_equal(np.asarray(model(**model.dummy_inputs)), before)
 
 
+@pytest.mark.any_backend
 def test_a_file_that_unties_tied_weights_is_refused(tmp_path: Path) -> None:
     TFDistilBertForMaskedLM(tiny(tie_word_embeddings=False)).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="ties weights for which the file holds different values"):
@@ -236,6 +241,7 @@ class TFOdd(TFPreTrainedModel):
         return self.norm(x)
 
 
+@pytest.mark.any_backend
 def test_names_are_paths_of_attributes(tmp_path: Path) -> None:
     model = TFOdd(OddConfig())
     model.save_pretrained(tmp_path)
@@ -336,6 +342,7 @@ class TFHiding(TFPreTrainedModel):
         return self.attend(x, x)
 
 
+@pytest.mark.any_backend
 def test_what_would_be_lost_is_refused(tmp_path: Path) -> None:
     model = TFHiding(PretrainedConfig())
     with pytest.raises(SaveError, match=r"no path of public attributes leads to these[\s\S]*query/kernel"):

@@ -45,6 +45,7 @@ def test_computes_what_torch_computes(case: str, torch_images: Path) -> None:  #
 # ViT -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_images_and_masks_that_do_not_fit_are_errors_that_say_what_would() -> None:
     model = TFViTModel(ViTConfig(**VIT))
     for shape, message in [
@@ -79,6 +80,7 @@ def test_a_masked_patch_is_not_seen() -> None:
     assert np.abs(seen - other).max() > 1e-4
 
 
+@pytest.mark.any_backend
 def test_a_keras_file_keeps_how_the_model_was_made(tmp_path: Path) -> None:
     model = TFViTModel(ViTConfig(**VIT), add_pooling_layer=False, use_mask_token=True)
     model.save(tmp_path / "model.keras")
@@ -88,6 +90,7 @@ def test_a_keras_file_keeps_how_the_model_was_made(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*(np.asarray(one(inputs).last_hidden_state) for one in (again, model)))
 
 
+@pytest.mark.any_backend
 def test_a_classifier_has_neither_pooler_nor_mask_token(tmp_path: Path) -> None:
     TFViTForImageClassification(ViTConfig(**VIT)).save_pretrained(tmp_path)
     _, info = TFViTModel.from_pretrained(tmp_path, use_mask_token=True, output_loading_info=True)
@@ -126,6 +129,7 @@ def test_one_step_of_training_is_torchs(torch_images: Path) -> None:  # noqa: F8
         np.testing.assert_array_equal(value, found[name])
 
 
+@pytest.mark.any_backend
 def test_what_is_no_batch_of_images_is_an_error(torch_images: Path) -> None:  # noqa: F811
     model = load("odd", torch_images)
     for pixels, message in [

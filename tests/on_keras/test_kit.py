@@ -24,6 +24,7 @@ def test_a_good_model_passes_everything() -> None:
     assert set(report.not_applicable) == ELSEWHERE | {"state"}
 
 
+@pytest.mark.any_backend
 def test_what_does_not_apply_is_said() -> None:
     report = check_model(broken.Toy, broken.ToyConfig(), skip={"fresh_process": "seen above"})
     assert set(report.not_applicable) == {
@@ -75,6 +76,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.any_backend
 def test_all_faults_of_all_checks_come_at_once() -> None:
     said = faults_of(broken.SeveralThings)
     assert set(said) == {"names", "reload", "half_precision", "gradients"}
@@ -95,11 +97,13 @@ def test_carried_state_is_fair() -> None:
     assert check_model(broken.ReadsOn, broken.ToyConfig(), only=["state"]).passed == ("state",)
 
 
+@pytest.mark.any_backend
 def test_unfit_inputs_are_told_with_the_nearest_name() -> None:
     said = faults_of(broken.Toy, "forward", inputs={"y": np.ones((2, 4), "float32")})["forward"]
     assert "call takes x, training. Did you mean 'x'?" in said or "call takes x" in said
 
 
+@pytest.mark.any_backend
 def test_what_cannot_be_examined_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="no TFPreTrainedModel"):
         check_model(keras.layers.Dense, broken.ToyConfig())

@@ -238,6 +238,7 @@ def test_fit_learns_to_write_with_everything_that_chance_does():
 # Errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_inputs_that_do_not_fit_are_errors():
     model, waves = TFWav2Vec2ForCTC(tiny()), INPUTS["waves"][:2, :100]
     mask = np.ones((2, 100), np.int32)
@@ -268,6 +269,7 @@ def test_inputs_that_do_not_fit_are_errors():
         without(waves, mask_time_indices=np.zeros((2, 4), np.int32))
 
 
+@pytest.mark.any_backend
 def test_what_cannot_be_built_is_an_error():
     with pytest.raises(ConfigurationError, match="TFWav2Vec2ForSequenceClassification reads every frame"):
         TFWav2Vec2ForSequenceClassification(tiny(add_adapter=True))
@@ -279,6 +281,7 @@ def test_what_cannot_be_built_is_an_error():
 # Weights ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_backend
 def test_the_older_spelling_of_the_weight_norm_loads(reference, tmp_path):
     folder, results = reference
     weights = load_file(folder / "base" / "model.safetensors")
@@ -293,6 +296,7 @@ def test_the_older_spelling_of_the_weight_norm_loads(reference, tmp_path):
     compare_all(flatten(model(INPUTS["waves"])), results, "base/none/plain/")
 
 
+@pytest.mark.any_backend
 def test_it_writes_other_languages(reference):
     folder, results = reference
     for language in ADAPTERS:
@@ -362,6 +366,7 @@ def test_keras_saves_and_reads_it_itself(tmp_path):
     np.testing.assert_array_equal(again(INPUTS["waves"]).logits, model(INPUTS["waves"]).logits)
 
 
+@pytest.mark.any_backend
 def test_what_was_saved_names_the_class_and_no_torch_was_needed(tmp_path):
     TFWav2Vec2ForCTC(tiny()).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["TFWav2Vec2ForCTC"]
