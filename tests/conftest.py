@@ -1,9 +1,8 @@
 """What every test gets: a record of approvals of its own, one thread for torch, and no way to a real Hub."""
 
 import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # nobody listens there; tests that want a Hub start one on loopback
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # what several test files share
+from fresh import Starter
 from skips import report
 
 pytest.register_assert_rewrite("array_tests", "base_tests", "kit_tests", "frameworks")
@@ -29,18 +29,25 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
 
 
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    """Starts processes that find torch imported, and nothing else."""
+    starter = Starter(tmp_path_factory.mktemp("fresh"))
+    yield starter
+    starter.stop()
+
+
 @pytest.fixture
-def run_fresh(tmp_path: Path) -> Callable[..., str]:
+def run_fresh(tmp_path: Path, starter: Starter) -> Callable[..., str]:
     """Run Python code in a new process that sees nothing of the tests' folders; gives what it printed."""
 
     def run(code: str, *, cwd: Path = tmp_path, env: dict[str, str] | None = None, check: bool = True) -> str:
-        command = [sys.executable, "-W", "error", "-c", code]
         environ = {**os.environ, **(env or {})}
         environ.pop("PYTHONPATH", None)
-        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=300)
-        if check and done.returncode:
-            raise AssertionError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done.stdout + done.stderr
+        status, output, errors = starter.run(code, cwd=cwd, environ=environ)
+        if check and status:
+            raise AssertionError(f"exit {status}\n{output}\n{errors}")
+        return output + errors
 
     return run
 

@@ -7,8 +7,6 @@ import math
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 import training_models
+from fresh import Child, Starter
 from safetensors.torch import load_file
 from torch import nn
 from training_models import Net, Noisy, make_rows, train_noisy
@@ -38,6 +37,12 @@ from maquette import (
 from maquette.storage.transaction import JOURNAL
 
 SCRIPT = Path(training_models.__file__)
+RUN = """
+import os, runpy, sys
+sys.argv = {arguments!r}
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 STEPS = 40
 KILLS = 20
 
@@ -106,7 +111,7 @@ def make_resumed(folder: Path, step: int) -> Trainer:
     return trainer
 
 
-def test_twenty_kills_at_random_moments_change_no_byte(uninterrupted: Path, tmp_path: Path) -> None:
+def test_twenty_kills_at_random_moments_change_no_byte(uninterrupted: Path, tmp_path: Path, starter: Starter) -> None:
     """One script, killed and started again; some kills come while a checkpoint is being written."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     choose, kills, rounds = random.Random(0), 0, 0
@@ -114,26 +119,21 @@ def test_twenty_kills_at_random_moments_change_no_byte(uninterrupted: Path, tmp_
         folder = tmp_path / f"round-{rounds}"
         rounds += 1
         for _ in range(100):
-            process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(folder)],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-            assert process.stdout is not None
-            process.stdout.readline()
+            process = starter.start(RUN.format(arguments=[str(SCRIPT), str(folder)]), cwd=tmp_path, environ=environment)
+            while "ready" not in process.read("stdout") and not process.has_ended():
+                time.sleep(0.01)
             if kills < KILLS:
                 wait_for_progress(folder, process, choose)
-                kills += process.poll() is None
-                process.send_signal(signal.SIGKILL)
-            _, errors = process.communicate(timeout=120)
-            if process.returncode == 0:
+                if not process.has_ended():
+                    kills += 1
+                    os.kill(process.pid, signal.SIGKILL)
+            if (status := process.wait()) == 0:
                 break
-            assert process.returncode == -signal.SIGKILL, errors.decode()
+            assert status == -signal.SIGKILL, process.read("stderr")
         assert contents(folder) == contents(uninterrupted)
 
 
-def wait_for_progress(folder: Path, process: "subprocess.Popen[bytes]", choose: random.Random) -> None:
+def wait_for_progress(folder: Path, process: Child, choose: random.Random) -> None:
     """Wait until the run has done a random number of things, then a random moment longer."""
     log = folder / "log.jsonl"
 
@@ -142,7 +142,7 @@ def wait_for_progress(folder: Path, process: "subprocess.Popen[bytes]", choose: 
 
     target = lines() + choose.randint(0, 3)
     until = time.monotonic() + 60
-    while process.poll() is None and lines() < target and time.monotonic() < until:
+    while not process.has_ended() and lines() < target and time.monotonic() < until:
         time.sleep(0.001)
     time.sleep(choose.uniform(0, 0.05))
 
