@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Places = tuple[Tensor, Tensor]  # slots, and places in these
+
 # Memory grows by whole blocks of so many tokens. A windowed layer keeps one block more than its window, so that drafts
 # can be taken back.
 BLOCK = 64
@@ -34,22 +36,21 @@ class KeyValues:
     def __init__(self, keys: Tensor, values: Tensor, *, slots: int, capacity: int, window: int | None) -> None:
         self.window = window
         self.used = 0  # tokens of each slot that have been written to
-        self.keys = keys.new_empty(slots, capacity, *keys.shape[1:])
-        self.values = values.new_empty(slots, capacity, *values.shape[1:])
+        self.keys = _allocate(keys, slots, capacity)
+        self.values = _allocate(values, slots, capacity)
 
     @property
     def capacity(self) -> int:
         """How many tokens of a row fit."""
         return self.keys.shape[1]
 
-    def write(self, keys: Tensor, values: Tensor, places: Tensor) -> None:
-        """Put `(tokens, heads, width)` to their places among all slots, `(tokens,)`."""
+    def write(self, keys: Tensor, values: Tensor, places: tuple[Tensor, Tensor]) -> None:
+        """Put `(tokens, heads, width)` to their places: slots and places in these, `(tokens,)` each."""
         if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad or self.keys.requires_grad):
-            self.keys = self.keys.flatten(0, 1).index_copy(0, places, keys).view_as(self.keys)
-            self.values = self.values.flatten(0, 1).index_copy(0, places, values).view_as(self.values)
+            self.keys, self.values = self.keys.index_put(places, keys), self.values.index_put(places, values)
             return
-        self.keys.flatten(0, 1).index_copy_(0, places, keys)
-        self.values.flatten(0, 1).index_copy_(0, places, values)
+        self.keys.index_put_(places, keys)
+        self.values.index_put_(places, values)
 
     def fit(self, slots: int, capacity: int, needed: int) -> None:
         """Make room; what is stored stays where it is.
@@ -66,7 +67,7 @@ class KeyValues:
             self.used = wanted
 
     def _enlarged(self, old: Tensor, slots: int, capacity: int) -> Tensor:
-        new = old.new_empty(slots, capacity, *old.shape[2:])
+        new = _allocate(old[0], slots, capacity)
         new[: old.shape[0], : self.used] = old[:, : self.used]
         new[old.shape[0] :, : self.used] = 0
         return new
@@ -340,7 +341,7 @@ class Cache:
         longest = max((lengths[source] for source in sources), default=0)
         for source, target in zip(sources, targets, strict=True):
             memory.lengths[target], memory.highest[target] = lengths[source], highest[source]
-        places: dict[int, tuple[Tensor, Tensor]] = {}
+        places: dict[int, tuple[Places, Places]] = {}
         for layer in memory.layers:
             if last is None:
                 kept = min(longest, layer.capacity)
@@ -352,8 +353,7 @@ class Cache:
                 places[layer.capacity] = _find_last(sources, targets, ends, last, layer)
             old, new = places[layer.capacity]
             for tensor in (layer.keys, layer.values):
-                flat = tensor.flatten(0, 1)
-                flat.index_copy_(0, new, flat.index_select(0, old))
+                tensor[new] = tensor[old]
         for _, state in memory.states:
             state[targets] = state[sources]
 
@@ -365,7 +365,7 @@ class Cache:
         memory = self._memory
         index = torch.tensor(chosen, dtype=torch.long)
         for layer in memory.layers:
-            layer.map(lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+            layer.map(lambda t: t.transpose(1, 2).index_select(0, index.to(t.device)).transpose(1, 2))
         memory.states = [(owner, s.index_select(0, index.to(s.device))) for owner, s in memory.states]
         memory.lengths = [memory.lengths[row] for row in chosen]
         memory.highest = [memory.highest[row] for row in chosen]
@@ -435,16 +435,15 @@ class Cache:
 
 def _find_last(
     sources: Sequence[int], targets: Sequence[int], ends: Sequence[int], counts: Sequence[int], layer: KeyValues
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Places, Places]:
     """Say from which places of a layer's memory to which the last tokens of rows are copied."""
-    size = layer.capacity
-    pairs = [
-        (source * size + place % size, target * size + place % size)
+    triples = [
+        (source, target, place % layer.capacity)
         for source, target, end, count in zip(sources, targets, ends, counts, strict=True)
-        for place in range(end - min(count, size), end)
+        for place in range(end - min(count, layer.capacity), end)
     ]
-    both = torch.tensor(pairs, dtype=torch.long, device=layer.keys.device).reshape(-1, 2)
-    return both[:, 0].contiguous(), both[:, 1].contiguous()
+    old, new, places = torch.tensor(triples, dtype=torch.long, device=layer.keys.device).reshape(-1, 3).unbind(1)
+    return (old, places), (new, places)
 
 
 def as_cache(given: Any) -> Cache | None:
@@ -458,6 +457,12 @@ def as_cache(given: Any) -> Cache | None:
         f"past_key_values is a {type(given).__name__}; it has to be a maquette.Cache, or a pair (keys, values) for "
         "each layer, of shape (batch, heads, length, width)."
     )
+
+
+def _allocate(like: Tensor, slots: int, capacity: int) -> Tensor:
+    """Give `(slots, capacity, heads, width)`; in memory, the tokens of a head follow each other, as kernels like it."""
+    heads, width = like.shape[1:]
+    return like.new_empty(slots, heads, capacity, width).transpose(1, 2)
 
 
 def in_blocks(tokens: int) -> int:

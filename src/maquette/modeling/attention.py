@@ -289,8 +289,8 @@ def _keep(k: Tensor, v: Tensor, layout: Layout, memory: KeyValues) -> None:
     memory.write(k, v, places)
 
 
-def _find_places(layout: Layout, capacity: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Give for each real token its place among a layer's slots, and which tokens to keep if not all."""
+def _find_places(layout: Layout, capacity: int, device: torch.device) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    """Give for each real token its slot and its place there, and which tokens to keep if not all."""
     assert layout.cache is not None
     first, counts = layout.cache.first_slot, layout.counts
     positions = layout.once("ranks and before", lambda: layout._count_positions(device))
@@ -302,12 +302,12 @@ def _find_places(layout: Layout, capacity: int, device: torch.device) -> tuple[T
         if layout.mask is not None:
             real = layout.mask.flatten()
             rows, positions = rows[real], positions[real]
-    places = (rows + first) * capacity + positions % capacity
+    slots, places = rows + first, positions % capacity
     if max(counts, default=0) <= capacity:
-        return places, None
+        return (slots, places), None
     ends = torch.tensor([b + c for b, c in zip(layout.before, counts, strict=True)], device=device)
     kept = (positions >= ends[rows] - capacity).nonzero()[:, 0]
-    return places[kept], kept
+    return (slots[kept], places[kept]), kept
 
 
 def _held(memory: KeyValues, layout: Layout, *, is_before: bool = False) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
