@@ -30,7 +30,8 @@ from maquette.testing.torch.reshaping import kept_slices
 from maquette.testing.torch.subject import seeded
 
 MODEL_CHECKS = {check.name for check in CHECKS}
-ELSEWHERE = {"travel", "state", "frameworks"}  # have tests of their own
+DECODERS = {"causality", "cache", "ragged", "generation"}
+ELSEWHERE = {"travel", "state", "frameworks", *DECODERS}  # have tests of their own
 
 
 # Good models -----------------------------------------------------------------------------------------------------
@@ -39,10 +40,13 @@ ELSEWHERE = {"travel", "state", "frameworks"}  # have tests of their own
 @pytest.mark.parametrize(
     ("model_class", "inapplicable"),
     [
-        (good.ScribeModel, {"ties", "loss", "travel"}),
-        (good.ScribeForCausalLM, {"travel"}),
-        (good.GlyphForImageClassification, {"padding", "ties", "resizing", "pruning", "checkpointing", "travel"}),
-        (good.WaveModel, {"padding", "ties", "resizing", "pruning", "loss", "checkpointing", "travel"}),
+        (good.ScribeModel, {"ties", "loss", "travel", *DECODERS}),
+        (good.ScribeForCausalLM, {"travel", "cache", "ragged"}),
+        (
+            good.GlyphForImageClassification,
+            {"padding", "ties", "resizing", "pruning", "checkpointing", "travel", *DECODERS},
+        ),
+        (good.WaveModel, {"padding", "ties", "resizing", "pruning", "loss", "checkpointing", "travel", *DECODERS}),
     ],
 )
 def test_good_models_pass_and_what_does_not_apply_is_said(model_class: Any, inapplicable: set[str]) -> None:

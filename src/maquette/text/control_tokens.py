@@ -5,17 +5,18 @@ They are put between marks before the template runs, so that afterwards they can
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from tokenizers import AddedToken
+from typing import TYPE_CHECKING, Any
 
 from maquette.errors import InputError
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken
 
 START, END = "\U000f0000", "\U000f0001"  # for private use: they stand for no character
 ESCAPED = (r"\udb80\udc00", r"\udb80\udc01")  # the same, as a template's tojson may write them
 
 
-def control_tokens(added: Sequence[AddedToken], literals: str) -> re.Pattern[str]:
+def control_tokens(added: "Sequence[AddedToken]", literals: str) -> re.Pattern[str]:
     """Give what finds the tokens that steer a model: the special ones, and others that the template writes.
 
     Args:

@@ -106,11 +106,11 @@ def _last_tokens(*rows: Tensor) -> Tensor:
 def check_ragged(subject: Subject) -> Iterator[Fault]:
     """Rows of different lengths get the logits that each gets alone, on either side of padding, and with a cache."""
     rows = _rows(_require_decoder(subject))
-    if not _takes(subject, "attention_mask"):
-        raise NotApplicableError("forward takes no attention_mask; generate then puts rows of one length together")
+    if not (_takes(subject, "attention_mask") and _takes(subject, "past_key_values")):
+        raise NotApplicableError("without a mask and past_key_values, generate puts rows of one length together")
     alone = [_score(subject, row[None])[0] for row in rows]
     for side in ("left", "right"):
-        cache = Cache() if _takes(subject, "past_key_values") else None
+        cache = Cache()
         ids, mask = _pad(rows, side)
         found = _score(subject, ids, mask, cache)
         for number, row in enumerate(rows):
@@ -120,7 +120,7 @@ def check_ragged(subject: Subject) -> Iterator[Fault]:
                     "give the mask to lay_out, with count_padding=False, and attend with its layout",
                 )
                 return
-        if cache is None or not cache.is_begun:
+        if not cache.is_begun:
             continue
         last = torch.stack([row[:1] for row in rows])
         after = _score(subject, last, cache=cache)
