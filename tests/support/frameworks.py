@@ -145,9 +145,11 @@ COPY = """
 import os, shutil, sys
 from pathlib import Path
 import numpy as np, maquette, maquette.models
+from maquette.registry import built_in_cards
 framework, folder = sys.argv[1], Path(sys.argv[2])
+wanted = {card.package.rpartition(".")[2] for card in built_in_cards().values() if card.models_in(framework)}
 for source in sorted(Path(maquette.models.__path__[0]).iterdir()):
-    if source.is_dir() and not source.name.startswith("_"):
+    if source.name in wanted:
         shutil.copytree(source, folder / f"copied_{source.name}", ignore=shutil.ignore_patterns("__pycache__"))
 sys.path.insert(0, str(folder))
 for package in sorted(path.name for path in folder.glob("copied_*")):

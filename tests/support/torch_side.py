@@ -1,6 +1,6 @@
 """The torch half of the comparisons between frameworks; run as a script in a process of its own, as only it has torch.
 
-python torch_side.py save FOLDER    # every torch class of every card: a save, inputs, and what it gives for them
+python torch_side.py save FOLDER    # every torch class that has siblings: a save, inputs, and what it gives for them
 python torch_side.py load FOLDER    # for every save in FOLDER that came from elsewhere: what torch gives for it
 """
 
@@ -72,7 +72,8 @@ def call(model, arguments: dict) -> dict[str, np.ndarray]:
 
 
 def save(folder: Path) -> None:
-    for number, case in enumerate(cases()):
+    siblings = [case for case in cases() if case.card.models_in("tf") or case.card.models_in("flax")]
+    for number, case in enumerate(siblings):
         torch.manual_seed(number)
         model = case.model_class(case.config()).eval()
         with torch.no_grad():
