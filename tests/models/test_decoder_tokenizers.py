@@ -89,3 +89,14 @@ def test_sentencepiece_families_begin_rows(model_type, tmp_path):
     tokenizer.save_pretrained(tmp_path / "saved")
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert type(again) is type(tokenizer) and again(texts).input_ids == tokenizer(texts).input_ids
+
+
+def test_a_file_without_a_template_is_believed(tmp_path):
+    """`tokenizer.json` decides, whatever the class that a folder names would do by itself; a setting still counts."""
+    raw = Tokenizer(models.BPE({"a": 0, "b": 1, "<s>": 2}, []))
+    raw.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert AutoTokenizer.from_pretrained(tmp_path)("ab")["input_ids"] == [0, 1]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "add_bos_token": True}))
+    assert AutoTokenizer.from_pretrained(tmp_path)("ab")["input_ids"] == [2, 0, 1]

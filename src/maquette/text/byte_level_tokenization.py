@@ -188,7 +188,7 @@ class ByteLevelBPETokenizer(_ByteLevel, PreTrainedTokenizer):
         self.add_prefix_space = settle_prefix_space(self._backend, add_prefix_space)
         self.vocab: dict[str, int] = self._backend.get_vocab(with_added_tokens=False)
         self.ids_to_tokens = {index: token for token, index in self.vocab.items()}
-        self._note_edges(add_bos_token, add_eos_token)
+        self._note_edges(add_bos_token, add_eos_token, is_read=tokenizer_file is not None)
         super().__init__(**kwargs)
 
     @cached_property

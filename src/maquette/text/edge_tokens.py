@@ -47,11 +47,11 @@ class EdgeTokens(Templates):
 
     add_bos_token, add_eos_token = Edge(0), Edge(1)
 
-    def _note_edges(self, add_bos_token: bool | None, add_eos_token: bool | None) -> None:
-        """Keep what the constructor was asked for; None leaves it to the file, or to the class."""
+    def _note_edges(self, add_bos_token: bool | None, add_eos_token: bool | None, *, is_read: bool = True) -> None:
+        """Keep what the constructor was asked for; None leaves it to a `tokenizer.json` that was read, or the class."""
         given = {"add_bos_token": add_bos_token, "add_eos_token": add_eos_token}
         self.__dict__.update({name: bool(value) for name, value in given.items() if value is not None})
-        self._made_template = self._backend.post_processor is None and any(self.default_edges)
+        self._made_template = not is_read and self._backend.post_processor is None and any(self.default_edges)
 
     def _edges(self) -> tuple[bool, bool]:
         """Tell which of the two tokens rows have."""

@@ -54,7 +54,7 @@ class PreTrainedTokenizerFast(EdgeTokens, PreTrainedTokenizerBase):
         **kwargs: Any,
     ) -> None:
         self._backend = self._make_backend(tokenizer_file, tokenizer_object)
-        self._note_edges(add_bos_token, add_eos_token)
+        self._note_edges(add_bos_token, add_eos_token, is_read=tokenizer_file is not None)
         self._lock = threading.Lock()
         self._note_added()
         super().__init__(**{**self._settings_in_file(), **kwargs})
