@@ -140,7 +140,7 @@ def measure(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 
 
 def ends(vocabulary: int) -> list[int]:
-    return list(range(5, vocabulary, 45))
+    return list(range(5, vocabulary, 20))
 
 
 def new_ids(output: Any, width: int, stops: list[int]) -> list[list[int]]:
