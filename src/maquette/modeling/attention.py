@@ -293,7 +293,7 @@ def _find_places(layout: Layout, capacity: int, device: torch.device) -> tuple[t
     """Give for each real token its slot and its place there, and which tokens to keep if not all."""
     assert layout.cache is not None
     first, counts = layout.cache.first_slot, layout.counts
-    positions = layout.once("ranks and before", lambda: layout._count_positions(device))
+    positions = layout.real_positions(device)
     if layout.places is not None:
         rows = layout.places // layout.shape[1]
     else:

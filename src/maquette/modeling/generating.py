@@ -23,11 +23,11 @@ from maquette.generation.results import Results
 from maquette.generation.sampling import draw_seed
 from maquette.generation.setting_rules import as_ids
 from maquette.generation.stopping import Ends, criteria_for
+from maquette.generation.streaming import RowTexts
 from maquette.hub.sources import Source
 from maquette.modeling.interface import Interface
 from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 from maquette.storage.transaction import Transaction
-from maquette.text.incremental_decoding import IncrementalDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +172,9 @@ def _beam_output(results: Results, beams: Beams) -> GenerateBeamDecoderOnlyOutpu
 def _stream_texts(
     model: Any, task: "_Task", engine: Engine | Beams, tokenizer: Any, *, skip_prompt: bool
 ) -> Iterator[tuple[int, str]]:
-    decoders = {prompt.number: IncrementalDecoder(tokenizer, skip_special_tokens=True) for prompt in engine.prompts}
+    texts = RowTexts(tokenizer, skip_special_tokens=True)
     for prompt in engine.prompts:
-        told = decoders[prompt.number].feed(prompt.ids) if len(prompt.ids) else ""
+        told = texts.feed(prompt.number, prompt.ids.tolist())
         if told and not skip_prompt:
             yield prompt.number, told
     steps = engine.run()
@@ -184,9 +184,7 @@ def _stream_texts(
         if step is None:
             return
         for event in step.events:
-            decoder = decoders[event.number]
-            text = decoder.feed(event.tokens) + (decoder.finish() if event.is_done else "")
-            if text:
+            if text := texts.feed(event.number, event.tokens, is_done=event.is_done):
                 yield event.number, text
 
 

@@ -99,10 +99,14 @@ class Layout:
             if self.places is not None:
                 return self.places % self.shape[1]
             return torch.arange(self.shape[1], device=device)[None]
+        return self.real_positions(device)
+
+    def real_positions(self, device: torch.device) -> Tensor:
+        """Give the number of real tokens before each one in its row, whatever `positions` counts; shaped as that is."""
         return self.once("positions", lambda: self._count_positions(device))
 
     def _count_positions(self, device: torch.device) -> Tensor:
-        if not any(self.before):
+        if not self.has_past:
             return self._ranks(device)
         if len(set(self.before)) == 1:
             return self._ranks(device) + self.before[0]
