@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import foreign_decoders
 import numpy as np
 import pytest
 from generate_cases import CASES as BEAMS
@@ -22,7 +23,7 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not peer_python:
         pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("peer")
-    for name in ("settings", "logits", "stops", "beams"):
+    for name in ("settings", "logits", "stops", "beams", "foreign"):
         (folder / name).mkdir()
     (folder / "settings" / "ours.json").write_text(json.dumps({**SETTINGS, **OWN}))
     (folder / "settings" / "theirs.json").write_text(json.dumps({**SETTINGS, **FOREIGN}))
@@ -36,6 +37,10 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stops" / "stops.json").write_text(json.dumps(cases))
     make_llama().save_pretrained(folder / "beams" / "model")
     (folder / "beams" / "cases.json").write_text(json.dumps({"cases": BEAMS + GREEDY, "prompts": PROMPTS}))
+    for kind in foreign_decoders.KINDS:
+        foreign_decoders.write(kind, folder / "foreign" / kind)
+    asked = {"kinds": foreign_decoders.KINDS, "prompts": foreign_decoders.PROMPTS, "cases": foreign_decoders.CASES}
+    (folder / "foreign" / "cases.json").write_text(json.dumps(asked))
     script = Path(__file__).parent / "peer_side.py"
     done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -3,13 +3,14 @@
     python peer_side.py FOLDER
 
 FOLDER has `settings/`, with ours.json ({name: settings}), each saved by maquette as ours/name, and theirs.json;
-`logits/inputs.npz`, ids and scores; `stops/`, with tokenizer.json and stops.json ({stop strings, rows of ids}); and
-`beams/`, with model/, which maquette saved, and cases.json.
+`logits/inputs.npz`, ids and scores; `stops/`, with tokenizer.json and stops.json ({stop strings, rows of ids});
+`beams/`, with model/, which maquette saved, and cases.json; `foreign/`, with folders that bring their code, and
+cases.json.
 
 This writes settings/read.json, what the peer read from ours, settings/theirs/name, what it saved, and names.json;
 logits/outputs.npz: `batch/name` for a batch of equal rows, `row/name/r` for each of the ragged rows alone, without
 padding, and `chain/name/r` for those of whole settings; stops/found.json, for each row where it would have ended; and
-beams/found.json, texts and their scores.
+beams/found.json, texts and their scores; and foreign/found.json, texts of each folder, greedy and of beams.
 """
 
 import json
@@ -20,7 +21,14 @@ import numpy as np
 import torch
 import transformers
 from logit_cases import CASES, CHAINS, ENDS, LENGTHS, VOCABULARY
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.generation import logits_process
 from transformers.generation.stopping_criteria import StopStringCriteria
 
@@ -94,12 +102,28 @@ def search_beams(folder: Path) -> None:
     (folder / "found.json").write_text(json.dumps(results))
 
 
+def continue_foreign(folder: Path) -> None:
+    """Continue prompts with code of older releases; with a cache where the peer of today still can."""
+    asked = json.loads((folder / "cases.json").read_text())
+    found = {}
+    for kind in asked["kinds"]:
+        model = AutoModelForCausalLM.from_pretrained(folder / kind, trust_remote_code=True).eval()
+        options = {"use_cache": kind == asked["kinds"][-1], "do_sample": False}
+        found[kind] = []
+        for settings in asked["cases"]:
+            texts = [model.generate(torch.tensor([row]), **options, **settings)[0] for row in asked["prompts"]]
+            rows = zip(asked["prompts"], texts, strict=True)
+            found[kind].append([cut(text[len(row) :].tolist(), [2]) for row, text in rows])
+    (folder / "found.json").write_text(json.dumps(found))
+
+
 def main(folder: Path) -> None:
     transformers.logging.set_verbosity_error()
     exchange_settings(folder / "settings")
     compute_logits(folder / "logits")
     find_stops(folder / "stops")
     search_beams(folder / "beams")
+    continue_foreign(folder / "foreign")
 
 
 main(Path(sys.argv[1]))

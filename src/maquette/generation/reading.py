@@ -13,6 +13,8 @@ from torch import Tensor
 
 from maquette.errors import InputError
 from maquette.generation.cache import Cache
+from maquette.generation.foreign_reading import NAMES as CACHE_NAMES
+from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +188,11 @@ class RecomputingReader:
         check_logits(output, self.model)
         return output
 
+    def read_alone(self, number: int, row: Row) -> Tensor:
+        """Give the logits after a row's last token, `(vocabulary,)`, and keep nothing."""
+        logits: Tensor = self._read_group([(number, row)], len(row))["logits"][0, -1]
+        return logits
+
     def reserve(self, slots: int) -> None:
         """There is room for any number."""
 
@@ -210,7 +217,9 @@ class RecomputingReader:
 
 
 class ModelReader:
-    """Reads with a cache where the model keeps one, and otherwise whole rows again, which is said once.
+    """Reads with a `Cache` where the model keeps one, then with a cache of its own, and otherwise whole rows again.
+
+    The last is said once.
 
     Args:
         names: the arguments that the model's `forward` takes.
@@ -219,14 +228,21 @@ class ModelReader:
     """
 
     def __init__(self, model: Any, names: Sequence[str], *, cache: Cache | None, **more: Any) -> None:
-        self.model = model
+        self.model, self.names, self.more, self.cache = model, names, more, cache
         self.recomputing = RecomputingReader(model, names, **more)
         self.reader: Reader = self.recomputing
-        if cache is not None and "past_key_values" in names:
+        if cache is None:
+            pass
+        elif "past_key_values" in names and (any(cache.lengths) or not is_known_as_foreign(model)):
             self.reader = CachedReader(model, names, cache=cache, **more)
-        elif cache is not None:
+        elif any(name in names for name in CACHE_NAMES):
+            self.reader = self._foreign()
+        else:
             self._say()
         self._hand_on()
+
+    def _foreign(self) -> ForeignReader:
+        return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **self.more)
 
     def _hand_on(self) -> None:
         self.reserve, self.move, self.clear = self.reader.reserve, self.reader.move, self.reader.clear
@@ -242,15 +258,30 @@ class ModelReader:
         try:
             return self.reader.read(first, rows, numbers=numbers, last=last)
         except NotCachedError:
-            self._say()
-            self.reader = self.recomputing
-            self._hand_on()
-        return self.reader.read(first, rows, numbers=numbers, last=last)
+            self._check_new()
+            self.reader = self._foreign()
+        except UnusableCacheError:
+            self._recompute()
+        self._hand_on()
+        return self.read(first, rows, numbers=numbers, last=last)
+
+    def _check_new(self) -> None:
+        if self.cache is not None and any(self.cache.lengths):
+            raise InputError(
+                f"{type(self.model).__name__} does not go on from a maquette.Cache, so that generate cannot go on from "
+                "past_key_values: leave them out, and the whole prompt is read."
+            )
+
+    def _recompute(self) -> None:
+        self._say()
+        assert isinstance(self.reader, ForeignReader)
+        self.recomputing.slots = {n: (s.number, torch.cat(s.held)) for n, s in self.reader.slots.items() if s.held}
+        self.reader = self.recomputing
 
     def _say(self) -> None:
         logger.warning(
-            "%s keeps nothing of what it has read in a maquette.Cache: whole texts are computed again for every token. "
-            "docs/generation.md shows a model that keeps it.",
+            "%s keeps nothing of what it has read that could be gone on from: whole texts are computed again for every "
+            "token. docs/generation.md shows a model that keeps it.",
             type(self.model).__name__,
         )
 

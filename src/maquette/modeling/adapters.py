@@ -38,9 +38,18 @@ class AdapterMixin:
         if (hook := self.__dict__.pop("_grad_hook", None)) is not None:
             hook.remove()
 
-    def prepare_inputs_for_generation(self, input_ids: Any, **kwargs: Any) -> dict[str, Any]:
-        """Give what `forward` takes for the next token; override it where that is more than what was given."""
-        return {"input_ids": input_ids, **kwargs}
+    def prepare_inputs_for_generation(
+        self, input_ids: Any, *, cache_position: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Give what `forward` takes for the next token; override it where that is more than what was given.
+
+        Args:
+            input_ids: all tokens, `(batch, length)`.
+            cache_position: the places of those that are new, if a cache holds the others.
+        """
+        if cache_position is None:
+            return {"input_ids": input_ids, **kwargs}
+        return {"input_ids": input_ids[:, -len(cache_position) :], "cache_position": cache_position, **kwargs}
 
     @property
     def _hf_peft_config_loaded(self) -> bool:

@@ -79,7 +79,6 @@ HOMES = {
         "Seq2SeqModelOutput",
     ),
     "images": ("PILImageResampling", "make_list_of_images", "to_numpy_array"),
-    "caches": ("Cache", "DynamicCache"),
     "generation": ("GenerationMixin",),
     "attention_masks": (
         "_prepare_4d_attention_mask",
@@ -104,6 +103,7 @@ HOMES = {
     ),
 }
 PLACES = {name: f"maquette.compatibility.{module}" for module, names in HOMES.items() for name in names}
+PLACES |= dict.fromkeys(("Cache", "DynamicCache", "StaticCache"), "maquette.generation.foreign_caches")
 PLACES["LogitsWarper"] = "maquette.generation.logits"  # the base that releases before 4.46 had
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
 # Modules of Transformers that code takes as objects: `from transformers import utils`.
