@@ -149,7 +149,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         try:
             return self._checked(name, value)
         except FaultError as failure:
-            raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from failure.__cause__
+            raise failure.as_error(type(self).__name__, field=name) from failure.__cause__
 
     def _set_label(self, name: str, value: Any) -> None:
         if name == "num_labels" and value == len(self.__dict__.get("id2label", ())):

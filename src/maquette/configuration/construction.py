@@ -56,7 +56,7 @@ def reading(place: str, note: str = "") -> Iterator[None]:
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
 class ConfigMeta(type):
-    """Frames every construction with checks, whoever wrote the constructor."""
+    """Frames every construction with checks: what a constructor sets after `super().__init__` only its caller sees."""
 
     def __call__(cls, /, *args: Any, extra: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         return construct(cls, kwargs, args=args, extra=extra).config
@@ -65,6 +65,7 @@ class ConfigMeta(type):
 class Declared:
     """What a configuration class declares; types are resolved at the first use, as they may name later classes."""
 
+    _root: ClassVar[Any]  # the base of all configurations
     _aliases: ClassVar[dict[str, str]] = {}
     _label_defaults: ClassVar[dict[str, Any]] = {}
     _schema_cache: ClassVar[Schema]
@@ -73,7 +74,9 @@ class Declared:
         super().__init_subclass__(**kwargs)
         own = dict(vars(cls))
         cls._aliases = {**cls._aliases, **own.get("aliases", {}), **own.get("attribute_map", {})}
-        if cls is not cls._root():
+        if Declared in cls.__bases__:
+            cls._root = cls
+        else:
             cls._refuse_mistakes()
             cls._move_defaults({name: value for name, value in own.items() if not is_property(cls, name)})
 
@@ -97,7 +100,7 @@ class Declared:
                 f"{cls.__name__}.__init__ must end in **kwargs and pass them on, super().__init__(**kwargs): a saved "
                 "configuration has more fields than the ones it names itself."
             )
-        if taken := sorted(n for n in own if is_method(cls._root(), n) or is_property(cls._root(), n)):
+        if taken := sorted(n for n in own if is_method(cls._root, n) or is_property(cls._root, n)):
             names = ", ".join(taken)
             raise TypeError(f"{cls.__name__} names a field like a method of every configuration: {names}. Rename it.")
         known = {name for base in cls.__mro__ for name in declared_names(base)}
@@ -106,19 +109,14 @@ class Declared:
             raise TypeError(f"{cls.__name__}.aliases names no field: {wrong[0]!r}.{did_you_mean(wrong[0], known)}")
 
     @classmethod
-    def _root(cls) -> Any:
-        """Find the base of all configurations: the class that derives from this one directly."""
-        return next(base for base in cls.__mro__ if Declared in base.__bases__)
-
-    @classmethod
     def _is_generated(cls) -> bool:
         """Tell whether no constructor is written by hand."""
-        return cls.__init__ is cls._root().__init__
+        return cls.__init__ is cls._root.__init__
 
     @classmethod
     def _whole_schema(cls) -> Schema:
         if "_schema_cache" not in vars(cls):
-            cls._schema_cache = Schema.read(cls, cls._root())
+            cls._schema_cache = Schema.read(cls, cls._root)
         return cls._schema_cache
 
     @classmethod
@@ -255,7 +253,7 @@ class Construction:
     def _doubts(self) -> dict[str, FaultError]:
         """Check the arguments before the class's own code runs: it may fix them, but should it fail, they say why."""
         doubts: dict[str, FaultError] = {}
-        if self.cls._is_generated() and self.cls.__post_init__ is self.cls._root().__post_init__:
+        if self.cls._is_generated() and self.cls.__post_init__ is self.cls._root.__post_init__:
             return doubts
         for name in self.given.keys() & self.cls._schema().keys():
             try:
@@ -491,7 +489,10 @@ def is_property(cls: type, name: str) -> bool:
 
 
 def _passed_twice(error: Exception) -> str | None:
-    """Name the argument that the class's own code passes on besides what it was given: `f(x=1, **kwargs)`."""
+    """Name the argument that the class's own code passes on besides what it was given: `f(x=1, **kwargs)`.
+
+    Python's message is the only place that says it: kwargs cannot hold a name for `kwargs.pop` and not for the call.
+    """
     if not isinstance(error, TypeError):
         return None
     found = re.search(r"got multiple values for keyword argument '(\w+)'", str(error))

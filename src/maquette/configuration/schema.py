@@ -62,16 +62,29 @@ class FaultError(ValueError):
         """Give the faults as they are seen from outside the value at `path`."""
         return (fault._replace(path=path + fault.path) for fault in self.faults)
 
-    def as_error(self, name: str, *, place: str = "") -> ConfigurationError:
-        """Phrase the error for the class `name`, and for the file `place` that is being read."""
+    def as_error(self, name: str, *, field: str = "", place: str = "") -> ConfigurationError:
+        """Phrase the error for the class `name`, or its `field`, and for the file `place` that is being read."""
         start = f"{place}: " if place else ""
-        lines = sorted({str(fault) for fault in self.faults})
+        lines = sorted({str(fault) for fault in self.under(f".{field}" if field else "")})
         if len(lines) > 1:
             message = f"{start}{name} cannot be made:{bullets(lines)}"
         else:
             message = start + (lines[0] if lines[0].startswith(f"{name} ") else f"{name} cannot be made: {lines[0]}")
         kind = UnknownFieldError if any(fault.unknown for fault in self.faults) else ConfigurationError
         return kind(message)
+
+
+def attempt(faults: list[Fault], path: str, check: Callable[..., Any], *given: Any) -> Any:
+    """Give what a check gives; what it finds wrong joins the `faults`, as of the value at `path`."""
+    try:
+        return check(*given)
+    except FaultError as failure:
+        faults += failure.under(path)
+
+
+def refuse(kind: type, value: Any) -> Any:
+    """Refuse a value: it is no plain data, and there is no way to make a `kind` of it."""
+    raise FaultError.single(f"Expected {kind.__name__}, got {type(value).__name__} (found {_show(value)})")
 
 
 # What a class declares -------------------------------------------------------------------------------------------
@@ -100,7 +113,7 @@ class Field:
             return copy.deepcopy(self.default.default) if factory is dataclasses.MISSING else factory()
         return copy.deepcopy(self.default)
 
-    def check(self, value: Any, convert: Convert) -> Any:
+    def check(self, value: Any, convert: Convert = refuse) -> Any:
         """Give the value as the declared type has it (a JSON list as a tuple, say); the default is always right.
 
         Args:
@@ -322,17 +335,13 @@ def _check_choice(value: Any, choices: dict[Any, Any]) -> Any:
 def _check_array(value: Any, kind: Any, arms: tuple[Any, ...], convert: Convert) -> Any:
     made = ARRAYS[kind]
     if not isinstance(value, list | tuple | set | frozenset if issubclass(made, set | frozenset) else list | tuple):
-        raise _mismatch(made, value)
+        refuse(made, value)
     if made is tuple and arms and arms[-1] is not Ellipsis and len(value) != len(arms):
         raise FaultError.single(f"Expected {len(arms)} items, got {len(value)} (found {_show(value)})")
     each = arms if made is tuple and arms and arms[-1] is not Ellipsis else [arms[0] if arms else Any] * len(value)
-    items: list[Any] = []
     faults: list[Fault] = []
-    for index, (item, arm) in enumerate(zip(value, each, strict=True)):
-        try:
-            items.append(check_type(item, arm, convert))
-        except FaultError as failure:
-            faults += failure.under(f"[{index}]")
+    pairs = enumerate(zip(value, each, strict=True))
+    items = [attempt(faults, f"[{index}]", check_type, item, arm, convert) for index, (item, arm) in pairs]
     if faults:
         raise FaultError(*faults)
     try:
@@ -345,17 +354,16 @@ def _check_mapping(value: Any, arms: tuple[Any, ...], convert: Convert) -> Any:
     if hasattr(value, "to_diff_dict"):  # a configuration counts as the dictionary that it is saved as
         return value
     if not isinstance(value, Mapping):
-        raise _mismatch(dict, value)
-    items: dict[Any, Any] = {}
+        refuse(dict, value)
     faults: list[Fault] = []
-    for key, item in value.items():
-        try:
-            items[_check_key(key, arms[0], convert)] = check_type(item, arms[1], convert)
-        except FaultError as failure:
-            faults += failure.under(f"[{key!r}]")
+    items = [attempt(faults, f"[{key!r}]", _check_entry, key, item, arms, convert) for key, item in value.items()]
     if faults:
         raise FaultError(*faults)
-    return items
+    return dict(items)
+
+
+def _check_entry(key: Any, item: Any, arms: tuple[Any, ...], convert: Convert) -> tuple[Any, Any]:
+    return _check_key(key, arms[0], convert), check_type(item, arms[1], convert)
 
 
 def _check_key(key: Any, annotation: Any, convert: Convert) -> Any:
@@ -368,10 +376,6 @@ def _check_key(key: Any, annotation: Any, convert: Convert) -> Any:
         except (msgspec.ValidationError, TypeError):
             pass
         raise
-
-
-def _mismatch(expected: type, value: Any) -> FaultError:
-    return FaultError.single(f"Expected {expected.__name__}, got {type(value).__name__} (found {_show(value)})")
 
 
 def _check_like_default(value: Any, default: Any) -> Any:
@@ -402,16 +406,11 @@ def settle_labels(
         FaultError: what is given is not what it should be, or contradicts itself.
     """
     given = {"num_labels": num_labels, "id2label": id2label, "label2id": label2id}
-    checked: dict[str, Any] = {}
     faults: list[Fault] = []
-    for name, kind in LABEL_KINDS.items():
-        try:
-            checked[name] = check_type(given[name], kind, _refuse)
-        except FaultError as failure:
-            faults += failure.under(f".{name}")
+    checked = [attempt(faults, f".{name}", check_type, given[name], kind, refuse) for name, kind in LABEL_KINDS.items()]
     if faults:
         raise FaultError(*faults)
-    return _agree(**checked)
+    return _agree(*checked)
 
 
 def _agree(
@@ -433,7 +432,3 @@ def _agree(
     if indices.keys() != inverse.keys() or any(id2label.get(index) != label for label, index in indices.items()):
         raise FaultError(Fault(".label2id", "is not the inverse of id2label; give one of the two"))
     return id2label, indices
-
-
-def _refuse(kind: type, value: Any) -> Any:
-    raise _mismatch(kind, value)

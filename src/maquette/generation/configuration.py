@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields
+from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields, attempt
 from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bullets, did_you_mean, edit_distance
 from maquette.generation.setting_rules import (
     DEFAULTS,
@@ -89,18 +89,13 @@ class GenerationConfig(Settings, PretrainedMixin):
             value = [([*ids] if isinstance(ids, tuple | list) else ids, bias) for ids, bias in value.items()]
         if reason := check_finite(name, value):
             raise FaultError.single(reason)
-        return cls._fields()[name].check(value, _refuse_object)
+        return cls._fields()[name].check(value)
 
     def _set_all(self, settings: Mapping[str, Any], *, place: str = "") -> None:
-        checked: dict[str, Any] = {}
         faults: list[Fault] = []
-        for name, value in settings.items():
-            try:
-                checked[name] = self._checked(name, value)
-            except FaultError as failure:
-                faults += failure.under(f".{name}")
+        checked = {name: attempt(faults, f".{name}", self._checked, name, value) for name, value in settings.items()}
         if faults:
-            raise FaultError(*faults).as_error(type(self).__name__, place=place) from None
+            raise FaultError(*faults).as_error(type(self).__name__, place=place)
         self.__dict__.update(checked)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -371,7 +366,3 @@ _reported: set[str] = set()
 
 def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None}
-
-
-def _refuse_object(kind: type, value: Any) -> Any:
-    raise FaultError.single(f"Expected {kind.__name__}, got {type(value).__name__}")

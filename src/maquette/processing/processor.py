@@ -118,9 +118,9 @@ class ProcessorMixin(PretrainedMixin):
             part.check(value, type(self).__name__)
         elif field := self._fields().get(name):
             try:
-                value = field.check(value, _refuse_object)
+                value = field.check(value)
             except FaultError as failure:
-                raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from None
+                raise failure.as_error(type(self).__name__, field=name) from None
         object.__setattr__(self, name, value)
 
     def _kept_part(self, name: str) -> Any:
@@ -430,7 +430,3 @@ def _ambiguous(name: str, value: Any, parts: list[str], kinds: list[str]) -> str
         f"{name}={value!r} would count samples for one part and tokens for another ({' and '.join(parts)} take it). "
         f"Say which is meant: {' or '.join(f'{key}={{{name!r}: {value!r}}}' for key in keys)}."
     )
-
-
-def _refuse_object(kind: type, value: Any) -> Any:
-    raise FaultError.single(f"Expected {kind.__name__}, got {type(value).__name__}")

@@ -127,9 +127,9 @@ class PreprocessingMixin(PretrainedMixin, metaclass=PreprocessorMeta):
             ConfigurationError: it does not fit the declared type.
         """
         try:
-            return cls._schema().fields[name].check(own_copy(value), _refuse_object)
+            return cls._schema().fields[name].check(own_copy(value))
         except FaultError as failure:
-            raise FaultError(*failure.under(f".{name}")).as_error(cls.__name__) from failure.__cause__
+            raise failure.as_error(cls.__name__, field=name) from failure.__cause__
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._schema().annotated:
@@ -331,7 +331,3 @@ _reported: set[tuple[str, str]] = set()
 
 def _plain(value: Any) -> Any:
     return to_plain(value, "", lambda other, _: repr(other))
-
-
-def _refuse_object(kind: type, value: Any) -> Any:
-    raise FaultError.single(f"Expected {kind.__name__}, got {type(value).__name__}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields
+from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields, attempt
 from maquette.errors import did_you_mean
 from maquette.storage.json_values import own_copy
 from maquette.storage.paths import user_path
@@ -116,10 +116,7 @@ class TrainingArguments:
         given = {"output_dir": output_dir, **given}
         faults = [_unknown(name, self._fields) for name in given.keys() - self._fields.keys()]
         for name, field in self._fields.items():
-            try:
-                self.__dict__[name] = self._checked(name, given.get(name, field.default))
-            except FaultError as failure:
-                faults += failure.under(f".{name}")
+            self.__dict__[name] = attempt(faults, f".{name}", self._checked, name, given.get(name, field.default))
         faults += () if faults else self._contradictions()
         if faults:
             raise FaultError(*faults).as_error(type(self).__name__)
@@ -130,7 +127,7 @@ class TrainingArguments:
                 raise FaultError(_unknown(name, self._fields))
             value = self._checked(name, value)
         except FaultError as failure:
-            raise FaultError(*failure.under(f".{name}")).as_error(type(self).__name__) from None
+            raise failure.as_error(type(self).__name__, field=name) from None
         self.__dict__[name] = value
 
     def _checked(self, name: str, value: Any) -> Any:
@@ -138,7 +135,7 @@ class TrainingArguments:
             value = os.fspath(user_path(value))
         if name == "report_to" and isinstance(value, str):
             value = [] if value == "none" else [value]
-        return self._fields[name].check(own_copy(value), _refuse)
+        return self._fields[name].check(own_copy(value))
 
     def _contradictions(self) -> list[Fault]:
         """Find what does not go together."""
@@ -203,7 +200,3 @@ TrainingArguments._fields = annotated_fields(TrainingArguments)
 def _unknown(name: str, fields: dict[str, Field]) -> Fault:
     advice = f" {_ELSEWHERE[name]}" if name in _ELSEWHERE else did_you_mean(name, fields)
     return Fault("", f"There is no argument {name!r}.{advice}", unknown=True)
-
-
-def _refuse(kind: type, value: Any) -> Any:
-    raise FaultError.single(f"Expected {kind.__name__}, got {type(value).__name__}")
