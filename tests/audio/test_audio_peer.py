@@ -6,8 +6,7 @@ depend on the other clips of the batch. Ours do not; they are then the ones that
 
 import itertools
 import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +53,8 @@ PEER_CLIPS = [*CLIPS[:2], CLIPS[2][:3000], CLIPS[3][:776], make_clip(20_000, 9)]
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exchange(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> Path:
     """A folder through which both libraries went."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("exchange")
     np.savez(folder / "clips.npz", **{f"clip{i}": clip for i, clip in enumerate(PEER_CLIPS)})
     for name, content in {"cases": CASES, "pads": PADS, "vocab": VOCABULARY}.items():
@@ -67,9 +63,7 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extractor.save_pretrained(folder / "ours/extractor")
     tokenizer = Wav2Vec2CTCTokenizer(vocab_file=str(folder / "vocab.json"))
     Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(folder / "ours/processor")
-    script = Path(__file__).parent / "peer_audio.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_audio.py", folder)
     return folder
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import pickle
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -350,12 +349,9 @@ print(json.dumps([values, ours.n_layers, ours.id2label, ours.num_labels]))
 """
 
 
-def test_parity_with_the_peer(peer_python: str, tmp_path: Path) -> None:
+def test_parity_with_the_peer(run_peer: Callable[..., str], tmp_path: Path) -> None:
     DistilBert(n_layers=2, num_labels=3).save_pretrained(tmp_path / "ours")
-    command = [peer_python, "-W", "ignore", "-c", PEER_SCRIPT, str(tmp_path / "theirs"), str(tmp_path / "ours")]
-    output = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    ).stdout
+    output = run_peer(PEER_SCRIPT, tmp_path / "theirs", tmp_path / "ours")
     values, n_layers, id2label, num_labels = json.loads(output.splitlines()[-1])
     assert values == {name: PEER_DEFAULTS[name] for name in values} and len(values) > 10
     assert (n_layers, num_labels, id2label["2"]) == (2, 3, "LABEL_2")

@@ -1,8 +1,7 @@
 """What the peer makes of settings, scores and stop strings: one process for all tests of this folder."""
 
 import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import foreign_decoders
@@ -17,11 +16,8 @@ from maquette import GenerationConfig
 
 
 @pytest.fixture(scope="session")
-def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def peer_side(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> Path:
     """A folder through which both libraries went."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("peer")
     for name in ("settings", "logits", "stops", "beams", "foreign"):
         (folder / name).mkdir()
@@ -41,7 +37,5 @@ def peer_side(tmp_path_factory: pytest.TempPathFactory) -> Path:
         foreign_decoders.write(kind, folder / "foreign" / kind)
     asked = {"kinds": foreign_decoders.KINDS, "prompts": foreign_decoders.PROMPTS, "cases": foreign_decoders.CASES}
     (folder / "foreign" / "cases.json").write_text(json.dumps(asked))
-    script = Path(__file__).parent / "peer_side.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_side.py", folder)
     return folder

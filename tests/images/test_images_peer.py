@@ -1,8 +1,7 @@
 """Image processors give what the peer's Pillow processor gives, and read and write its files."""
 
 import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +82,13 @@ def make_cases(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exchange(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> Path:
     """A folder through which both libraries went: images, options, and what the peer made of them."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("images")
     (folder / "cases.json").write_text(json.dumps(make_cases(folder)), encoding="utf-8")
     for name, settings in SETTINGS.items():
         ViTImageProcessor(**settings).save_pretrained(folder / name)
-    script = Path(__file__).parent / "peer_images.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_images.py", folder)
     return folder
 
 

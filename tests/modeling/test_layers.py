@@ -1,8 +1,6 @@
 """Rotary positions, norms, gated networks and mixtures of experts: against the peer, and the papers in float64."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -72,19 +70,14 @@ def make_inputs():
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory):
+def peer(tmp_path_factory, run_peer):
     """What the peer computes: its results, and what became of the configurations."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("layers")
     cases = {name: {**SIZES, "rope_parameters": given} for name, given in SCALINGS.items()}
     cases |= {name: {**SIZES, **given} for name, given in OLD.items()}
     (folder / "rotary.json").write_text(json.dumps(cases), encoding="utf-8")
     save_file(make_inputs(), folder / "inputs.safetensors")
-    script = Path(__file__).parent / "peer_layers.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_layers.py", folder)
     return load_file(folder / "results.safetensors"), json.loads((folder / "configurations.json").read_text())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -227,7 +228,7 @@ def test_options_that_mean_pickling_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_the_peer_reads_our_shards_and_we_read_its(tmp_path: Path, peer_python: str) -> None:
+def test_the_peer_reads_our_shards_and_we_read_its(tmp_path: Path, run_peer: Callable[..., str]) -> None:
     """Both libraries name tensors, shards and index alike: each loads what the other saved, bit for bit."""
     model = TiedByAssignment(TrickyConfig())
     model.save_pretrained(tmp_path / "ours", max_shard_size="300B")
@@ -258,7 +259,7 @@ with torch.no_grad():
     model.block.weight.copy_(model.block.weight * 2)
 model.save_pretrained({str(tmp_path / "theirs")!r}, max_shard_size=300)
 """
-    subprocess.run([peer_python, "-W", "ignore", "-c", code], check=True, capture_output=True)
+    run_peer(code)
     loaded = TiedByAssignment.from_pretrained(tmp_path / "theirs")
     assert torch.equal(loaded.embed.weight, model.embed.weight)
     assert torch.equal(loaded.block.weight, model.block.weight * 2)

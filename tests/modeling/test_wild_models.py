@@ -2,9 +2,8 @@
 
 import json
 import logging
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,8 @@ def test_it_loads_with_every_weight_where_the_file_says(name: str, tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def computed(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> dict[str, Any]:
     """What the peer computes, in one process for all."""
-    python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     place = tmp_path_factory.mktemp("peer")
     jobs = []
     for number, (name, wild) in enumerate(WILD.items()):
@@ -78,10 +74,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         model.save_pretrained(place / "again")
     jobs.append({**jobs[-1], "name": "again", "folder": str(place / "again")})
     (place / "jobs.json").write_text(json.dumps(jobs))
-    script = Path(__file__).with_name("peer_wild_models.py")
-    command = [python, "-W", "ignore", script, "jobs.json", "found.json"]
-    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "home")}
-    subprocess.run(command, cwd=place, env=environ, check=True, capture_output=True, timeout=300)
+    run_peer(Path(__file__).with_name("peer_wild_models.py"), "jobs.json", "found.json", cwd=place)
     found: dict[str, Any] = json.loads((place / "found.json").read_text())
     return found
 

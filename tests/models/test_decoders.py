@@ -1,8 +1,6 @@
 """Decoders compute what the peer computes, on either's weights, with padding and without, at once and in steps."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -176,11 +174,8 @@ def make_inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory):
+def exchange(tmp_path_factory, run_peer):
     """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("decoders")
     (folder / "results").mkdir()
     save_file(make_inputs(), folder / "inputs.safetensors")
@@ -190,9 +185,7 @@ def exchange(tmp_path_factory):
         torch.manual_seed(0)
         model = case.model_class(case.config())
         model.save_pretrained(folder / "ours" / name, max_shard_size="10KB")
-    script = Path(__file__).parent / "peer_decoders.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_peer(Path(__file__).parent / "peer_decoders.py", folder)
     return folder
 
 

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,11 +79,8 @@ def make_inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory):
+def exchange(tmp_path_factory, run_peer):
     """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("exchange")
     (folder / "results").mkdir()
     save_file(make_inputs(), folder / "inputs.safetensors")
@@ -94,9 +89,7 @@ def exchange(tmp_path_factory):
     for case, (fields, _) in CASES.items():
         torch.manual_seed(0)
         scatter(ResNetForImageClassification(ResNetConfig(**fields))).save_pretrained(folder / "ours" / case)
-    script = Path(__file__).parent / "peer_resnet.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_resnet.py", folder)
     return folder
 
 

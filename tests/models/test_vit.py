@@ -1,8 +1,6 @@
 """ViT: it computes what the peer computes, on either's weights, for images of any size."""
 
 import json
-import os
-import subprocess
 import typing
 from pathlib import Path
 
@@ -112,20 +110,15 @@ def images(name="square"):
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory):
+def exchange(tmp_path_factory, run_peer):
     """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("exchange")
     (folder / "results").mkdir()
     save_file(make_inputs(), folder / "inputs.safetensors")
     (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
     for name, settings in CASES.items():
         model_of(settings).save_pretrained(folder / "ours" / name)
-    script = Path(__file__).parent / "peer_vit.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_vit.py", folder)
     return folder
 
 

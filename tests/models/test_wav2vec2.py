@@ -1,7 +1,6 @@
 """Wav2Vec2: it computes what the peer computes, on either's weights, with padding and without."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -118,13 +117,9 @@ def make_inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory):
+def exchange(tmp_path_factory, run_peer):
     """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
-    import os
 
-    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not peer_python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("exchange")
     (folder / "results").mkdir()
     save_file(make_inputs(), folder / "inputs.safetensors")
@@ -132,9 +127,7 @@ def exchange(tmp_path_factory):
     (folder / "cases.json").write_text(json.dumps(settings), encoding="utf-8")
     for case, (name, fields) in CASES.items():
         model_of(name, **fields).save_pretrained(folder / "ours" / case)
-    script = Path(__file__).parent / "peer_wav2vec2.py"
-    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_peer(Path(__file__).parent / "peer_wav2vec2.py", folder)
     return folder
 
 

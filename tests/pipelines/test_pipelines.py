@@ -1,9 +1,7 @@
 """Pipelines: the peer's answers in the peer's form, batches that change nothing, streams, and what is refused."""
 
 import json
-import os
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +125,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def peer(folder: Path, peer_python: str) -> dict[str, Any]:
+def peer(folder: Path, run_peer: Callable[..., str]) -> dict[str, Any]:
     """What the peer's pipelines answer from our folders; it runs once."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
-    subprocess.run(
-        [peer_python, Path(__file__).parent / "peer_pipelines.py", folder], check=True, env=environment, timeout=300
-    )
+    run_peer(Path(__file__).parent / "peer_pipelines.py", folder)
     found: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return found
 

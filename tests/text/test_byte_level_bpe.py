@@ -4,7 +4,7 @@ import copy
 import json
 import pickle
 import random
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -265,7 +265,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_ids_texts_and_offsets_are_the_peers(tmp_path: Path, peer_python: str) -> None:
+def test_ids_texts_and_offsets_are_the_peers(tmp_path: Path, run_peer: Callable[..., str]) -> None:
     kinds = {"gpt2": (GPT2, GPT2Fast), "qwen2": (Qwen2, Qwen2Fast)}
     made = {}
     for name, both in kinds.items():
@@ -278,11 +278,7 @@ def test_ids_texts_and_offsets_are_the_peers(tmp_path: Path, peer_python: str) -
             tokenizer.save_pretrained(tmp_path / "ours" / f"{name}-{key}")
     task = {"texts": TEXTS, "pairs": [], "options": OPTIONS, "folder": str(tmp_path), "ours": str(tmp_path / "ours")}
     task |= {name: train(PATTERNS[name]) for name in kinds}
-    done = subprocess.run(
-        [peer_python, "-c", PEER], input=json.dumps(task), capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
+    found = json.loads(run_peer(PEER, given=json.dumps(task)))
     for (kind, key), tokenizer in made.items():
         name = next(name for name, both in kinds.items() if kind in both)
         wanted = found[f"{name}-{key}"]

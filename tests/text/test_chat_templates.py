@@ -1,8 +1,7 @@
 """Conversations as texts and ids, like the peer's; templates in files; and templates that misbehave."""
 
 import json
-import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory, peer_python: str) -> tuple[Path, dict[str, Any]]:
+def peer(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> tuple[Path, dict[str, Any]]:
     """A folder through which both libraries went, and what the peer gave; the peer runs once."""
     folder = tmp_path_factory.mktemp("chat")
     make(chat_template=samples.TEMPLATES["chatml"]).save_pretrained(folder / "ours")
     make(chat_template=NAMED).save_pretrained(folder / "named")
-    script = Path(__file__).parent / "peer_chat.py"
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "home")}
-    subprocess.run([peer_python, script, folder], check=True, env=environment, timeout=300)
+    run_peer(Path(__file__).parent / "peer_chat.py", folder)
     return folder, json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 

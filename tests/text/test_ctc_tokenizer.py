@@ -2,12 +2,10 @@
 
 import itertools
 import json
-import os
 import pickle
 import random
-import subprocess
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -528,19 +526,14 @@ CALLS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def exchange(tmp_path_factory: pytest.TempPathFactory, run_peer: Callable[..., str]) -> tuple[Path, dict[str, Any]]:
     """A folder through which both libraries went, and what the peer gave; the peer runs once."""
-    python = os.environ.get("MAQUETTE_PEER_PYTHON")
-    if not python:
-        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
     folder = tmp_path_factory.mktemp("exchange")
     for name, case in CASES.items():
         make(case).save_pretrained(folder / "ours" / name)
     task = {"cases": CASES, "rows": ROWS, "decoding": DECODING, "texts": TEXTS, "calls": CALLS}
     (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
-    script = Path(__file__).parent / "peer_ctc_tokenizer.py"
-    done = subprocess.run([python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_peer(Path(__file__).parent / "peer_ctc_tokenizer.py", folder)
     return folder, json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 

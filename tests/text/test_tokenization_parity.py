@@ -1,7 +1,7 @@
 """The same as the peer's tokenizers, and folders that either library saved load in the other."""
 
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,12 @@ print(json.dumps({
 
 
 def ask_peer(
-    python: str, *, folder: Path | None = None, target: Path | None = None, auto: bool = False, **options: Any
+    run_peer: Callable[..., str],
+    *,
+    folder: Path | None = None,
+    target: Path | None = None,
+    auto: bool = False,
+    **options: Any,
 ) -> Any:
     task = {
         "folder": str(folder or ""),
@@ -71,9 +76,7 @@ def ask_peer(
         "tokens": TOKENS,
     }
     task |= {"texts": TEXTS, "pairs": PAIRS, "calls": CALLS}
-    done = subprocess.run([python, "-c", PEER], input=json.dumps(task), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return json.loads(run_peer(PEER, given=json.dumps(task)))
 
 
 def make(kind: Any, **options: Any) -> Any:
@@ -101,15 +104,15 @@ def compare(tokenizer: Any, peer: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"do_lower_case": False}, {"strip_accents": False, "padding_side": "left"}])
-def test_calls_are_the_peers(options: dict[str, Any], peer_python: str) -> None:
-    peer = ask_peer(peer_python, **options)
+def test_calls_are_the_peers(options: dict[str, Any], run_peer: Callable[..., str]) -> None:
+    peer = ask_peer(run_peer, **options)
     for kind in KINDS:
         compare(make(kind, **options), peer)
 
 
 @pytest.mark.parametrize("options", [{}, {"do_lower_case": False, "model_max_length": 64}])
-def test_a_folder_of_the_peer_loads_here(options: dict[str, Any], tmp_path: Path, peer_python: str) -> None:
-    peer = ask_peer(peer_python, target=tmp_path, **options)
+def test_a_folder_of_the_peer_loads_here(options: dict[str, Any], tmp_path: Path, run_peer: Callable[..., str]) -> None:
+    peer = ask_peer(run_peer, target=tmp_path, **options)
     for kind in (*KINDS, PreTrainedTokenizerFast):
         names = ["input_ids", "attention_mask"]
         tokenizer = kind.from_pretrained(tmp_path, clean_up_tokenization_spaces=True, model_input_names=names)
@@ -123,13 +126,13 @@ def test_a_folder_of_the_peer_loads_here(options: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize("file", ["all", "without tokenizer.json"])
 @pytest.mark.parametrize("options", [{}, {"do_lower_case": False, "padding_side": "left"}])
 def test_a_folder_of_ours_loads_in_the_peer(
-    kind: Any, file: str, options: dict[str, Any], tmp_path: Path, peer_python: str
+    kind: Any, file: str, options: dict[str, Any], tmp_path: Path, run_peer: Callable[..., str]
 ) -> None:
     tokenizer = make(kind, **options)
     tokenizer.save_pretrained(tmp_path)
     if file != "all":
         (tmp_path / "tokenizer.json").unlink()
-    peer = ask_peer(peer_python, folder=tmp_path, auto=file == "all")
+    peer = ask_peer(run_peer, folder=tmp_path, auto=file == "all")
     compare(tokenizer, peer)
     assert peer["max"] == tokenizer.model_max_length
 
@@ -156,7 +159,7 @@ print(json.dumps([report(made), report(AutoTokenizer.from_pretrained(task["ours"
 """
 
 
-def test_generic_folders_load_both_ways(tmp_path: Path, peer_python: str) -> None:
+def test_generic_folders_load_both_ways(tmp_path: Path, run_peer: Callable[..., str]) -> None:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -181,15 +184,7 @@ def test_generic_folders_load_both_ways(tmp_path: Path, peer_python: str) -> Non
         "ours": str(tmp_path / "ours"),
         "target": str(tmp_path / "theirs"),
     }
-    done = subprocess.run(
-        [peer_python, "-c", PEER_GENERIC],
-        input=json.dumps(task | {"names": names, "texts": texts}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    theirs, reloaded = json.loads(done.stdout)
+    theirs, reloaded = json.loads(run_peer(PEER_GENERIC, given=json.dumps(task | {"names": names, "texts": texts})))
     assert reloaded == theirs
     for folder in ("theirs", "ours"):
         found = AutoTokenizer.from_pretrained(tmp_path / folder)

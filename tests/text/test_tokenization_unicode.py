@@ -2,7 +2,7 @@
 
 import json
 import random
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,10 @@ def test_python_ids_are_rust_ids(texts: list[str], vocabulary: Path, rust: Any) 
 
 
 def test_ids_and_offsets_are_the_peers(
-    texts: list[str], vocabulary: Path, rust: Any, tmp_path: Path, peer_python: str
+    texts: list[str], vocabulary: Path, rust: Any, tmp_path: Path, run_peer: Callable[..., str]
 ) -> None:
     (tmp_path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    command = [peer_python, "-c", PEER, str(vocabulary), str(tmp_path / "texts.json"), str(tmp_path / "peer.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_peer(PEER, vocabulary, tmp_path / "texts.json", tmp_path / "peer.npz")
     peer = read_arrays(tmp_path / "peer.npz")
     assert [len(row) for row in rust.input_ids] == peer["lengths"].tolist()
     assert np.array_equal(np.concatenate(rust.input_ids), peer["ids"])

@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 import re
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +146,9 @@ def rates_of(case: dict[str, Any]) -> list[float]:
     return rates
 
 
-def test_schedules_are_the_peers(peer_python: str) -> None:
-    done = subprocess.run([peer_python, "-W", "ignore", "-c", PEER, json.dumps(CASES)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for case, expected in zip(CASES, json.loads(done.stdout.splitlines()[-1]), strict=True):
+def test_schedules_are_the_peers(run_peer: Callable[..., str]) -> None:
+    printed = run_peer(PEER, json.dumps(CASES))
+    for case, expected in zip(CASES, json.loads(printed.splitlines()[-1]), strict=True):
         assert rates_of(case) == pytest.approx(expected, rel=1e-9, abs=1e-12), case
 
 
