@@ -91,9 +91,16 @@ def search_beams(folder: Path) -> None:
     results = []
     for settings in asked["cases"]:
         tokens, scores = [], []
+        negative = settings.pop("negative_prompt_ids", None)
+        more = {} if negative is None else {"negative_prompt_ids": torch.tensor(negative)}
         for prompt in asked["prompts"]:
             out = model.generate(
-                torch.tensor([prompt]), return_dict_in_generate=True, output_scores=True, do_sample=False, **settings
+                torch.tensor([prompt]),
+                return_dict_in_generate=True,
+                output_scores=True,
+                do_sample=False,
+                **settings,
+                **more,
             )
             rows = out.sequences[:, len(prompt) :].tolist()
             tokens.append([cut(row, settings.get("eos_token_id", [2])) for row in rows])

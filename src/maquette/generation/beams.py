@@ -18,6 +18,7 @@ from maquette.generation.logits import LogitsProcessorList
 from maquette.generation.ragged_ids import RaggedIds
 from maquette.generation.reading import Reader
 from maquette.generation.sampling import check_best, sample_several
+from maquette.generation.step_outputs import NAMES, join_batches
 from maquette.generation.stopping import Ends
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class _Search:
     is_done: bool = False
     scores: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
+    outputs: list[dict[str, tuple[Tensor, ...]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -63,7 +65,7 @@ class Beams:
         early_stopping: True: done with `count` complete texts; False: once no running beam, taken as complete, is
             better; "never": once none can become better.
         seed: of random numbers, to draw the beams that go on; None takes the likeliest.
-        wants: what is kept for each step: "scores", "logits".
+        wants: what is kept for each step: "scores", "logits", "hidden_states", "attentions".
 
     Attributes:
         searches: what became of each prompt, by its number.
@@ -112,6 +114,7 @@ class Beams:
         new = [_Search(prompt, [[] for _ in range(count)], [[0] * count for _ in range(count)]) for prompt in prompts]
         self._running += new
         self.searches |= {search.prompt.number: search for search in new}
+        self._keep_output(new, output, [n for n in range(len(prompts)) for _ in range(count)])
         scores = torch.zeros(len(prompts), count, dtype=_precise(logits).dtype, device=logits.device)
         scores[:, 1:] = DEAD  # all beams are the same: only one of them is to go on
         self._scores = scores if self._scores is None or not first else torch.cat([self._scores, scores])
@@ -124,7 +127,9 @@ class Beams:
         for search in self._running:
             search.apart = [[count + (i != j) for j, count in enumerate(row)] for i, row in enumerate(search.apart)]
         places = rows.column([length - 1 for length in rows.lengths])
-        logits: Tensor = self.reader.read(0, rows.ids.gather(1, places), numbers=rows.texts)["logits"][:, -1]
+        output = self.reader.read(0, rows.ids.gather(1, places), numbers=rows.texts)
+        self._keep_output(self._running, output, range(len(rows)))
+        logits: Tensor = output["logits"][:, -1]
         return logits
 
     def _extend(self, logits: Tensor, first: int) -> None:
@@ -240,6 +245,12 @@ class Beams:
                 for search, rows in zip(searches, values.view(-1, self.count, values.shape[-1]), strict=True):
                     getattr(search, name).append(rows)
 
+    def _keep_output(self, searches: Sequence[_Search], output: Any, rows: Sequence[int]) -> None:
+        wanted = [name for name in NAMES if name in self.wants]
+        for place, search in enumerate(searches if wanted else ()):
+            chosen = list(rows[place * self.count : (place + 1) * self.count])
+            search.outputs.append({name: tuple(layer[chosen] for layer in output[name]) for name in wanted})
+
     def _let_go(self) -> list[Event]:
         """Give the texts of prompts that are done, and their slots to others."""
         done = [place for place, search in enumerate(self._running) if search.is_done]
@@ -301,6 +312,14 @@ class Beams:
         padded = [[*steps, *[torch.zeros_like(steps[0])] * (longest - len(steps))] for steps in kept]
         return tuple(torch.cat([steps[n] for steps in padded]) for n in range(longest))
 
+    def states(self, name: str) -> tuple[tuple[Tensor, ...], ...] | None:
+        """Give "hidden_states" or "attentions" of each step, layer by layer; zeros once a prompt was done."""
+        if name not in self.wants:
+            return None
+        kept = [self._of(number).outputs for number in range(len(self.prompts))]
+        steps = range(max(map(len, kept)))
+        return tuple(join_batches([each[n] if n < len(each) else None for each in kept], name) for n in steps)
+
     def _of(self, number: int) -> _Search:
         return self.searches[number]
 
@@ -311,7 +330,7 @@ def _precise(logits: Tensor) -> Tensor:
 
 def beams_for(config: Any, *, reader: Reader, prompts: Sequence[Prompt], seed: int | None, **more: Any) -> Beams:
     """Make the search that settled settings ask for."""
-    wants = {name for name in ("scores", "logits") if getattr(config, f"output_{name}")}
+    wants = {name for name in ("scores", "logits", *NAMES) if getattr(config, f"output_{name}")}
     return Beams(
         reader,
         prompts,

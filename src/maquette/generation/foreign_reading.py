@@ -24,6 +24,7 @@ from maquette.generation.foreign_caches import (
     list_tensors,
     take_rows,
 )
+from maquette.generation.step_outputs import join_rows, pick_row
 
 NAMES = ("past_key_values", "past", "cache_params", "state", "mems")  # what code calls its cache
 
@@ -147,15 +148,17 @@ class ForeignReader:
 
     def _read(self, slots: list[_Slot], rows: list[Tensor], last: int) -> Any:
         logits: list[Tensor | None] = [None] * len(rows)
+        more: list[dict[str, list[Tensor]] | None] = [None] * len(rows)
         output: Any = None
         for part in self._parts(slots, rows):
             output, group = self._run(part, last)
             for row, (place, slot) in enumerate(zip(part.places, part.slots, strict=True)):
-                logits[place] = output["logits"][row, -last:]
+                logits[place], more[place] = output["logits"][row, -last:], pick_row(output, row, len(rows[place]))
                 slot.group, slot.row = group, row
         some = next(found for found in logits if found is not None)
         filled = [some[:0] if found is None else found for found in logits]
-        return type(output)({"logits": torch.nn.utils.rnn.pad_sequence(filled, batch_first=True, padding_side="left")})
+        padded = torch.nn.utils.rnn.pad_sequence(filled, batch_first=True, padding_side="left")
+        return type(output)({"logits": padded, **join_rows(more)})
 
     # Which rows go together ---------------------------------------------------------------------------------------
 

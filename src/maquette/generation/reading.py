@@ -15,6 +15,7 @@ from maquette.errors import InputError
 from maquette.generation.cache import Cache
 from maquette.generation.foreign_reading import NAMES as CACHE_NAMES
 from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign
+from maquette.generation.step_outputs import align_attentions, join_rows, pick_row
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,9 @@ class CachedReader:
         if view.lengths != [old + new for old, new in zip(before, counts, strict=True)]:
             raise NotCachedError
         output["logits"] = output["logits"][:, -last:]
+        if output.get("attentions") is not None:
+            aligned = (align_attentions(layer, view.lengths, counts) for layer in output["attentions"])
+            output["attentions"] = tuple(aligned)
         return output
 
     def reserve(self, slots: int) -> None:
@@ -171,12 +175,14 @@ class RecomputingReader:
         for place in range(len(rows)):
             groups.setdefault(len(self.slots[first + place][1]), []).append(place)
         logits: list[Tensor] = [torch.empty(0)] * len(rows)
+        more: list[dict[str, list[Tensor]] | None] = [None] * len(rows)
         output: Any = None
         for length, places in groups.items():
             output = self._read_group([self.slots[first + place] for place in places], length)
-            for place, found in zip(places, output["logits"][:, -last:], strict=True):
-                logits[place] = found
-        return type(output)({"logits": torch.nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")})
+            for row, (place, found) in enumerate(zip(places, output["logits"][:, -last:], strict=True)):
+                logits[place], more[place] = found, pick_row(output, row, len(rows[place]))
+        padded = torch.nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")
+        return type(output)({"logits": padded, **join_rows(more)})
 
     def _read_group(self, held: Sequence[tuple[int, Row]], length: int) -> Any:
         numbers = torch.tensor([number for number, _ in held], device=self.device)

@@ -1,6 +1,7 @@
 """What rows have got so far, put together as `generate` gives it back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.engine import Step
 from maquette.generation.prompts import Prompts
+from maquette.generation.step_outputs import NAMES
 
 
 class Results:
@@ -26,9 +28,12 @@ class Results:
         self.tokens: list[list[int]] = [[] for _ in range(len(prompts) * times)]
         self._scores: dict[int, list[Tensor]] = {}
         self._logits: dict[int, list[Tensor]] = {}
+        self._outputs: list[Any] = []
 
     def add(self, step: Step) -> None:
         """Take what a step brought."""
+        if step.output is not None:
+            self._outputs.append({name: step.output.get(name) for name in NAMES})
         for place, event in enumerate(step.events):
             self.tokens[event.number] += event.tokens
             for kept, found in ((self._scores, step.scores), (self._logits, step.logits)):
@@ -51,6 +56,10 @@ class Results:
     def logits(self) -> tuple[Tensor, ...] | None:
         """What the model gave for each new token, `(rows, vocabulary)` each; zeros where a row had ended."""
         return self._by_step(self._logits)
+
+    def states(self, name: str) -> tuple[tuple[Tensor, ...], ...] | None:
+        """Give "hidden_states" or "attentions" of each step, layer by layer; zeros where a row had ended."""
+        return tuple(output[name] for output in self._outputs if output[name] is not None) or None
 
     def _by_step(self, kept: dict[int, list[Tensor]]) -> tuple[Tensor, ...] | None:
         if not kept:

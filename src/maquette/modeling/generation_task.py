@@ -1,0 +1,285 @@
+"""One call of `generate`: what it is given, read and checked, and the engine that it needs."""
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from maquette.errors import ConfigurationError, InputError, did_you_mean
+from maquette.generation.beams import Beams, beams_for
+from maquette.generation.cache import BLOCK, Cache, as_cache
+from maquette.generation.configuration import GenerationConfig
+from maquette.generation.drafts import Assistant, PromptLookup
+from maquette.generation.engine import Chooser, Drafter, Engine, Prompt
+from maquette.generation.guidance import Unprompted
+from maquette.generation.processors import processors_for
+from maquette.generation.prompts import Prompts, read_prompts
+from maquette.generation.reading import ModelReader
+from maquette.generation.sampling import draw_seed
+from maquette.generation.setting_rules import as_ids
+from maquette.generation.step_outputs import NAMES as STATES
+from maquette.generation.stopping import Ends, criteria_for
+from maquette.modeling.interface import Interface
+
+logger = logging.getLogger(__name__)
+
+ROWS = 64  # continued at the same time, unless `max_rows` says otherwise
+
+
+@dataclass(eq=False)
+class Task:
+    """One call of `generate`, read and checked."""
+
+    model: Any
+    config: GenerationConfig
+    ends: tuple[int, ...]
+    prompts: Prompts
+    inputs: dict[str, Tensor]  # what else belongs to each prompt
+    options: dict[str, Any]  # arguments of `forward` for every call
+    cache: Cache | None  # the caller's, with the beginning of each prompt
+    names: tuple[str, ...]  # what `forward` takes
+    negatives: list[Tensor] | None = None  # the prompts that guidance moves away from
+    used: Cache | None = None  # by the call
+
+    @classmethod
+    def of(cls, model: Any, ids: Any, given: GenerationConfig | None, kwargs: dict[str, Any], tokenizer: Any) -> "Task":
+        """Read the arguments of `generate`; those that are settings overrule the configuration."""
+        if model.config.is_encoder_decoder:
+            raise NotImplementedError(f"{type(model).__name__}: models with an encoder do not generate yet.")
+        if "prepare_inputs_for_generation" in vars(model):  # peft puts one there, which adds trained prompts
+            raise NotImplementedError(
+                f"{type(model).__name__}.generate: prompts that peft has learnt (prompt and prefix tuning) do not "
+                "reach generate. Use an adapter that changes layers, such as LoRA, or call forward yourself."
+            )
+        settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
+        config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
+        ends = config.end_tokens(model.generation_config, model.config, tokenizer)
+        if (named := kwargs.pop("input_ids", None)) is not None and ids is not None:
+            raise InputError("generate got its prompts twice, as `inputs` and as `input_ids`: give one of them.")
+        read = functools.partial(
+            read_prompts,
+            pad=config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id,
+            begin=next(iter(as_ids(config.bos_token_id) or as_ids(model.config.bos_token_id)), None),
+            ends=ends,
+            vocabulary=getattr(model.config, "vocab_size", None),
+            device=model.device,
+        )
+        mask, vectors = kwargs.pop("attention_mask", None), kwargs.pop("inputs_embeds", None)
+        prompts = read(named if ids is None else ids, mask, vectors)
+        cache = kwargs.pop("past_key_values", None)
+        negative, mask = (kwargs.pop(f"negative_prompt_{name}", None) for name in ("ids", "attention_mask"))
+        negatives = None if negative is None else read(negative, mask, None).ids
+        _check_guidance(config, prompts, negatives)
+        interface = Interface.of(model, ["labels"])
+        inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
+        return cls(model, config, ends, prompts, inputs, options, as_cache(cache), interface.names, negatives)
+
+    # Rows ---------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def limits(self) -> list[int]:
+        """How many new tokens each prompt gets at most.
+
+        Raises:
+            InputError: a prompt is as long as `max_length` already, or longer than the model's positions.
+        """
+        config, lengths = self.config, self.prompts.lengths
+        if config.max_new_tokens is not None:
+            limits = [config.max_new_tokens] * len(lengths)
+        else:
+            limits = [(config.max_length or 0) - length for length in lengths]
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        if min(limits) < 1:
+            raise InputError(
+                f"max_length={config.max_length} counts the prompt, and that of row {longest} has {lengths[longest]} "
+                "tokens: raise it, or set max_new_tokens instead."
+            )
+        self._check_positions(lengths[longest], limits[longest])
+        return limits
+
+    def _check_positions(self, length: int, new: int) -> None:
+        most = getattr(self.model.config, "max_position_embeddings", None)
+        if not isinstance(most, int) or length + new - 1 <= most:
+            return
+        is_rotary = any(getattr(self.model.config, name, None) for name in ("rope_theta", "rope_parameters"))
+        said = f"A prompt of {length} tokens and {new} new ones are more than the {most} positions of the model"
+        if is_rotary:
+            logger.warning("%s: what comes beyond has never been trained.", said)
+        else:
+            raise InputError(f"{said}: shorten the prompt, or set max_new_tokens={max(most - length + 1, 0)} at most.")
+
+    def rows(self) -> list[Prompt]:
+        """Give what the engine continues, each prompt as often as it is wanted; beams are its own."""
+        times, unread = self.config.num_return_sequences or 1, self.prompts.unread(self.cache)
+        times = 1 if self.has_beams else times
+        return [
+            Prompt(text * times + again, text, self.prompts.ids[text], unread[text])
+            for text in range(len(self.prompts))
+            for again in range(times)
+        ]
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """What is kept of each step: scores, logits, states."""
+        names = ("scores", "logits", *STATES)
+        return frozenset(
+            n for n in names if self.config.return_dict_in_generate and getattr(self.config, f"output_{n}")
+        )
+
+    @property
+    def has_beams(self) -> bool:
+        """Whether it is a beam search."""
+        return (self.config.num_beams or 1) > 1
+
+    def refuse_beams(self, what: str) -> None:
+        """Refuse what gives tokens as they come.
+
+        Raises:
+            InputError: beams are wanted.
+        """
+        if self.has_beams:
+            raise InputError(f"{what} gives tokens as they come, and those of beams are known at the end: num_beams=1.")
+
+    def close(self) -> Cache | None:
+        """Give the cache that was used, as a caller goes on with it."""
+        if self.used is None or not self.used.is_begun:
+            return None
+        self.used.width = max(self.used.lengths, default=0)
+        return self.used
+
+    # Running --------------------------------------------------------------------------------------------------------
+
+    def engine(self, *, criteria: Sequence[Any], assistant: Any, tokenizer: Any, **custom: Any) -> Engine | Beams:
+        """Make what continues the rows.
+
+        Raises:
+            ConfigurationError: drafts for beams.
+        """
+        config, rows = self.config, self.rows()
+        seed = None
+        if config.do_sample:
+            seed = draw_seed() if config.seed is None else config.seed
+        processors = processors_for(
+            config,
+            ends=self.ends,
+            vocab_size=getattr(self.model.config, "vocab_size", 0),
+            device=self.model.device,
+            unconditional=self.unprompted(),
+            **custom,
+        )
+        stops = Ends(self.ends, self.limits, criteria_for(config, tokenizer=tokenizer, custom=criteria))
+        drafter = self.drafter(assistant)
+        if drafter is not None and self.wants & {*STATES}:
+            raise ConfigurationError(
+                "output_hidden_states and output_attentions are of steps of one token: leave them out, or the drafts."
+            )
+        if self.has_beams:
+            if drafter is not None:
+                raise ConfigurationError("Drafts go with one beam only: leave out num_beams, or the drafts.")
+            most = len(rows) * (config.num_beams or 1) if self.wants & {*STATES} else config.max_rows or ROWS
+            more: dict[str, Any] = {"processors": processors, "stops": stops, "max_rows": most}
+            return beams_for(config, reader=self.reader(), prompts=rows, seed=seed, **more)
+        keeps = self.cache is not None or bool(config.return_dict_in_generate)
+        return Engine(
+            self.reader(),
+            rows,
+            choose=Chooser(processors, seed=seed),
+            stops=stops,
+            max_rows=len(rows) if keeps else config.max_rows or ROWS,
+            drafter=drafter,
+            keeps_rows=keeps,
+            wants=frozenset({"output" if name in STATES else name for name in self.wants}),
+        )
+
+    def reader(self) -> ModelReader:
+        """Make what runs the model."""
+        cache = self.cache
+        if cache is None and self.config.use_cache:
+            most = max(length + new for length, new in zip(self.prompts.lengths, self.limits, strict=True))
+            cache = Cache(reserve=most + BLOCK)
+        self.used = cache
+        options = self.options | {f"output_{name}": True for name in STATES if name in self.wants}
+        if missing := [name for name in options if name not in self.names and name not in self.options]:
+            raise InputError(f"{missing[0]}=True: {type(self.model).__name__}.forward does not take it.")
+        return self._reader(self.model, self.names, cache, inputs=self.inputs, options=options)
+
+    def _reader(self, model: Any, names: Sequence[str], cache: Cache | None, **more: Any) -> ModelReader:
+        return ModelReader(model, names, cache=cache, device=model.device, **more)
+
+    def unprompted(self) -> Unprompted | None:
+        """Make what gives scores without the prompts, where `guidance_scale` needs them."""
+        if self.config.guidance_scale in (None, 1):
+            return None
+        cache = Cache() if self.config.use_cache else None
+        return Unprompted(self._reader(self.model, self.names, cache, options=self.options), self.negatives)
+
+    def drafter(self, assistant: Any) -> Drafter | None:
+        """Make what guesses tokens, where that is wanted.
+
+        Raises:
+            ConfigurationError: a smaller model of another vocabulary, or prompts that it cannot read.
+        """
+        config = self.config
+        if assistant is not None:
+            sizes = [getattr(model.config, "vocab_size", None) for model in (self.model, assistant)]
+            if sizes[0] != sizes[1]:
+                raise ConfigurationError(
+                    f"assistant_model has a vocabulary of {sizes[1]} tokens, and the model one of {sizes[0]}: drafts "
+                    "need the same."
+                )
+            if self.prompts.vectors is not None:
+                raise ConfigurationError("assistant_model needs prompts of ids, and these are inputs_embeds.")
+            return Assistant(
+                self._reader(assistant, Interface.of(assistant, ["labels"]).names, Cache()),
+                config.num_assistant_tokens or 0,
+                schedule=config.num_assistant_tokens_schedule or "constant",
+                threshold=config.assistant_confidence_threshold or 0.0,
+            )
+        if config.prompt_lookup_num_tokens:
+            return PromptLookup(config.prompt_lookup_num_tokens, longest=config.max_matching_ngram_size or 2)
+        return None
+
+
+def _check_guidance(config: GenerationConfig, prompts: Prompts, negatives: Sequence[Tensor] | None) -> None:
+    """Say what is missing for guidance, or in excess.
+
+    Raises:
+        InputError: negative prompts that do not belong to the prompts; or vectors, and none of them.
+    """
+    is_guided = config.guidance_scale not in (None, 1)
+    if negatives is not None and not is_guided:
+        logger.warning("negative_prompt_ids has no effect without guidance_scale, which says how far to move away.")
+    if negatives is not None and len(negatives) not in (1, len(prompts)):
+        raise InputError(
+            f"negative_prompt_ids has {len(negatives)} rows, and there are {len(prompts)} prompts: give one for each, "
+            "or one for all."
+        )
+    if is_guided and negatives is None and any(not len(ids) for ids in prompts.ids):
+        raise InputError(
+            "guidance_scale with inputs_embeds needs negative_prompt_ids: there are no tokens to begin with."
+        )
+
+
+def _sort_inputs(
+    model: Any, interface: Interface, given: Mapping[str, Any], rows: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tell what belongs to each prompt from what holds for every call of `forward`.
+
+    Raises:
+        InputError: `forward` takes no such argument.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if "token_type_ids" not in interface.names:  # what tokenizers give in good faith
+        given.pop("token_type_ids", None)
+    known = {*interface.names, *GenerationConfig._fields()}
+    unknown = [name for name in given if name not in interface.names and not interface.takes_any]
+    if unknown:
+        raise InputError(
+            f"{type(model).__name__}.generate has no argument {unknown[0]!r}: it is no setting, and forward does not "
+            f"take it.{did_you_mean(unknown[0], known)}"
+        )
+    inputs = {n: v.to(model.device) for n, v in given.items() if isinstance(v, Tensor) and v.ndim and len(v) == rows}
+    return inputs, {name: value for name, value in given.items() if name not in inputs}
