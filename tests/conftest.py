@@ -39,16 +39,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _shared_by(nodeid.partition("::")[0]) or nodeid
+            return _shared_by(config.rootpath / nodeid.partition("::")[0]) or nodeid
 
     return Scheduling(config, log)
 
 
 @functools.cache
-def _shared_by(file: str) -> str:
+def _shared_by(file: Path) -> str:
     """Name what the tests of a file share: what its fixtures prepare, or those of `tests/generation`."""
-    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
-    return "peer_side" if "peer_side" in text else file if 'scope="module"' in text else ""
+    text = file.read_text(encoding="utf-8")
+    return "peer_side" if "peer_side" in text else str(file) if 'scope="module"' in text else ""
 
 
 @pytest.fixture(autouse=True)
