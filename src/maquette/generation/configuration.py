@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields, attempt
 from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bullets, did_you_mean, edit_distance
+from maquette.generation import SETTINGS_FILE
 from maquette.generation.setting_rules import (
     DEFAULTS,
     LENGTHS,
@@ -31,7 +32,6 @@ from maquette.version import __version__
 
 logger = logging.getLogger(__name__)
 
-FILE = "generation_config.json"
 BOOKKEEPING = ("maquette_version", "transformers_version", "_from_model_config", "_commit_hash")
 UNSAVED = ("compile_config",)  # about the machine at hand; Transformers does not read files that hold it
 GENERATE_ARGUMENTS = frozenset(
@@ -313,8 +313,9 @@ class GenerationConfig(Settings, PretrainedMixin):
     def from_source(cls, source: Source, overrides: Mapping[str, Any], *, file: str | None = None) -> Self:
         """Read the settings of a source that is already open."""
         named = source.config_name if source.config_name != "config.json" else None
-        place = source.label if named and not file else f"{source.label}/{file or FILE}"
-        return cls._from_content(read_json(require(source, file or named or FILE), label=place), overrides, place)
+        place = source.label if named and not file else f"{source.label}/{file or SETTINGS_FILE}"
+        path = require(source, file or named or SETTINGS_FILE)
+        return cls._from_content(read_json(path, label=place), overrides, place)
 
     @classmethod
     def from_model_config(cls, model_config: Any) -> Self:
@@ -350,7 +351,7 @@ class GenerationConfig(Settings, PretrainedMixin):
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def _write_to(self, transaction: Transaction, config_file_name: str = FILE) -> None:
+    def _write_to(self, transaction: Transaction, config_file_name: str = SETTINGS_FILE) -> None:
         """Stage the file, having seen that it reads back as this; whatever could be read can be written."""
         text = self.to_json_string()
         again = self._from_content(json.loads(text), {}, "")

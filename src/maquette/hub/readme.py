@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maquette.registry import AUTO_CLASSES, cards
+from maquette.storage.safetensors_header import read_header
 from maquette.storage.transaction import Transaction
 from maquette.version import __version__
 
@@ -107,7 +108,7 @@ def _parameters(subject: Any, transaction: Transaction) -> Iterator[str]:
     weights = [name for name in transaction.files if name.endswith(".safetensors")]
     if not weights:
         return
-    tensors = [tensor for name in weights for tensor in _read_header(transaction.folder / name)]
+    tensors = [tensor for name in weights for tensor in _list_tensors(transaction.folder / name)]
     count = sum(math.prod(tensor["shape"]) for tensor in tensors)
     if callable(count_own := getattr(subject, "num_parameters", None)):
         count = count_own()
@@ -126,10 +127,10 @@ def _type_name(short: str) -> str:
     return short.lower()
 
 
-def _read_header(path: Path) -> list[dict[str, Any]]:
-    """Read what a safetensors file says of its tensors: 8 bytes of length, then JSON."""
+def _list_tensors(path: Path) -> list[dict[str, Any]]:
+    """List what a safetensors file says of its tensors."""
     with path.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        header, _ = read_header(stream)
     return [value for name, value in header.items() if name != "__metadata__"]
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from maquette.generation import SETTINGS_FILE
 from maquette.hub.sources import Source
 from maquette.storage.transaction import Transaction
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from maquette.generation.configuration import GenerationConfig
 
 # What generates is imported when it is asked for: most models are loaded for something else.
-FILE = "generation_config.json"
 GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForSpeechSeq2Seq")
 
 
@@ -42,7 +42,7 @@ class GenerationMixin:
         self.__dict__["_generation_config"] = value
 
     def _read_beside(self, source: Source) -> None:
-        if source.find(FILE) is not None:
+        if source.find(SETTINGS_FILE) is not None:
             from maquette.generation.configuration import GenerationConfig
 
             self.generation_config = GenerationConfig.from_source(source, {})
@@ -53,7 +53,7 @@ class GenerationMixin:
         from maquette.generation.configuration import GenerationConfig
 
         if self.generation_config != GenerationConfig():
-            transaction.write(FILE, self.generation_config.to_json_string())
+            transaction.write(SETTINGS_FILE, self.generation_config.to_json_string())
 
     @classmethod
     def can_generate(cls) -> bool:

@@ -23,6 +23,7 @@ from maquette.errors import RemoteCodeError, SaveError, bullets
 from maquette.hub.sources import open_source
 from maquette.remote_code.bundling import editable_folders, root_of
 from maquette.remote_code.package import CodePackage, package_of
+from maquette.storage.safetensors_header import read_header
 from maquette.storage.transaction import Transaction
 
 PROGRAM = """
@@ -201,6 +202,5 @@ def _different_tensors(one: Path, other: Path) -> Iterator[str]:
 def _opened(path: Path) -> Iterator[Any]:
     """Give a safetensors file's header, and a function that gives a tensor's bytes by its entry there."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:start])
+        header, start = read_header(content)
         yield header, lambda entry: content[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]

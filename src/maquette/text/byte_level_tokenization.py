@@ -38,7 +38,7 @@ from maquette.text.byte_pairs import (
 from maquette.text.edge_tokens import EdgeTokens
 from maquette.text.text_input import Options, Texts
 from maquette.text.tiktoken_files import is_tiktoken, read_tiktoken, spell
-from maquette.text.tokenization import PreTrainedTokenizer
+from maquette.text.tokenization import DictionaryTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE
 from maquette.text.vocabulary_files import LARGEST_ID, check_ids
@@ -146,7 +146,7 @@ class _ByteLevel(EdgeTokens):
         return {name: token for name, token in self.default_tokens.items() if backend.token_to_id(token) is not None}
 
 
-class ByteLevelBPETokenizer(_ByteLevel, PreTrainedTokenizer):
+class ByteLevelBPETokenizer(_ByteLevel, DictionaryTokenizer):
     """Byte-level BPE in Python, with cached words; a model's tokenizer adds its pattern, special tokens and lengths.
 
     Args:
@@ -207,27 +207,6 @@ class ByteLevelBPETokenizer(_ByteLevel, PreTrainedTokenizer):
     @cached_property
     def _keeps_ascii(self) -> bool:
         return isinstance(self._backend.normalizer, NFC | NFKC)
-
-    # Vocabulary
-
-    @property
-    def vocab_size(self) -> int:
-        """How many tokens there are, added ones not counted."""
-        return len(self.vocab)
-
-    def get_vocab(self) -> dict[str, int]:
-        """Give every token, added ones included, with its id."""
-        return {**self.vocab, **self._added.ids}
-
-    def _convert_token_to_id(self, token: str) -> int | None:
-        return self.vocab.get(token)
-
-    def _convert_id_to_token(self, index: int) -> str | None:
-        return self.ids_to_tokens.get(index)
-
-    def _find_token(self, index: int) -> str | None:
-        added = self._added.by_id.get(index)
-        return self.ids_to_tokens.get(index) if added is None else added.content
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Give the text that tokens stand for; `errors` says what becomes of bytes that are no characters."""

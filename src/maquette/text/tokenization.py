@@ -269,6 +269,32 @@ class PreTrainedTokenizer(PreTrainedTokenizerBase):
         return first, second, removed
 
 
+class DictionaryTokenizer(PreTrainedTokenizer):
+    """A tokenizer in Python whose constructor sets `vocab`, the id of every token, and the inverse, `ids_to_tokens`."""
+
+    vocab: dict[str, int]
+    ids_to_tokens: dict[int, str]
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, added ones not counted."""
+        return len(self.vocab)
+
+    def get_vocab(self) -> dict[str, int]:
+        """Give every token, added ones included, with its id."""
+        return {**self.vocab, **self._added.ids}
+
+    def _convert_token_to_id(self, token: str) -> int | None:
+        return self.vocab.get(token)
+
+    def _convert_id_to_token(self, index: int) -> str | None:
+        return self.ids_to_tokens.get(index)
+
+    def _find_token(self, index: int) -> str | None:
+        added = self._added.by_id.get(index)
+        return self.ids_to_tokens.get(index) if added is None else added.content
+
+
 def _shorten(
     first: Ids, second: Ids | None, budget: int, options: Options, row: int
 ) -> Iterator[tuple[Ids, Ids | None]]:

@@ -13,7 +13,7 @@ from maquette.hub.sources import CONFIG_NAME, Source
 from maquette.storage.json_files import read_json
 from maquette.storage.transaction import Transaction
 from maquette.text.backend import make_template
-from maquette.text.tokenization import PreTrainedTokenizer
+from maquette.text.tokenization import DictionaryTokenizer
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE, read_token
 from maquette.text.vocabulary_files import LARGEST_ID, check_ids, read_lines
@@ -78,7 +78,7 @@ def make_normalizer(do_lower_case: bool, strip_accents: bool | None, tokenize_ch
     )
 
 
-class WordPieceTokenizer(PreTrainedTokenizer):
+class WordPieceTokenizer(DictionaryTokenizer):
     """WordPiece in Python; a model's tokenizer adds its templates and lengths.
 
     Args:
@@ -125,25 +125,6 @@ class WordPieceTokenizer(PreTrainedTokenizer):
 
     def _normalizer(self) -> Callable[[str], str]:
         return self._normal.normalize
-
-    @property
-    def vocab_size(self) -> int:
-        """How many tokens there are, added ones not counted."""
-        return len(self.vocab)
-
-    def get_vocab(self) -> dict[str, int]:
-        """Give every token, added ones included, with its id."""
-        return {**self.vocab, **self._added.ids}
-
-    def _convert_token_to_id(self, token: str) -> int | None:
-        return self.vocab.get(token)
-
-    def _convert_id_to_token(self, index: int) -> str | None:
-        return self.ids_to_tokens.get(index)
-
-    def _find_token(self, index: int) -> str | None:
-        added = self._added.by_id.get(index)
-        return self.ids_to_tokens.get(index) if added is None else added.content
 
     def convert_tokens_to_string(self, tokens: list[str]) -> str:
         """Give the text that tokens stand for: pieces joined to words, words with spaces between."""
