@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from maquette.errors import InputError
 from maquette.generation.foreign_caches import (
     DynamicCache,
     find_axes,
@@ -222,7 +221,7 @@ class ForeignReader:
 
     def _arguments(self, part: _Part, cache: Any, length: int, count: int, last: int) -> dict[str, Any]:
         assert self.style is not None
-        new = torch.stack([_join(row, self.model) for row in part.unread]).to(self.device)
+        new = torch.stack([join_tokens(row, self.model) for row in part.unread]).to(self.device)
         kind = "inputs_embeds" if new.ndim == 3 else "input_ids"
         places = torch.arange(length - count, length, device=self.device)
         common = {
@@ -261,10 +260,8 @@ class ForeignReader:
         Raises:
             UnusableCacheError: they differ by more than rounding.
         """
-        slot, held = part.slots[0], [*part.slots[0].held, part.unread[0][-1]]
-        if any(row.ndim > 1 for row in held):
-            return
-        expected = self.whole(slot.number, torch.cat(held)).float()
+        slot, new = part.slots[0], part.unread[0][-1]
+        expected = self.whole(slot.number, join_tokens([*slot.held, new], self.model)).float()
         bound = 0.01 if logits.dtype in (torch.float32, torch.float64) else 0.15
         off = (logits.float() - expected).norm() / (expected - expected.mean()).norm().clamp(min=1e-6)
         if not bool(off <= bound):
@@ -299,7 +296,7 @@ class ForeignReader:
         self._split([slot for slot, _ in chosen], [torch.empty(count) for _, count in chosen])
         done: dict[int, _Group | None] = {}
         for slot, count in chosen:
-            slot.held = [torch.cat(slot.held)[: slot.length - count]]
+            slot.held = [join_tokens(slot.held, self.model)[: slot.length - count]]
             if (group := slot.group) is None:
                 continue
             if id(group) not in done:
@@ -333,10 +330,9 @@ def _make_cache(model: Any) -> Any:
     return DynamicCache()
 
 
-def _join(row: list[Tensor], model: Any) -> Tensor:
+def join_tokens(row: Sequence[Tensor], model: Any) -> Tensor:
+    """Put ids together, or vectors; where both come, ids are turned into vectors as the model does it."""
     if row[0].ndim != row[-1].ndim:
-        raise InputError(
-            f"{type(model).__name__} was given inputs_embeds, and these cannot be read again together with the ids "
-            "that came after them: give input_ids."
-        )
-    return torch.cat(row)
+        embed = model.get_input_embeddings()
+        row = [part if part.ndim == 2 else embed(part) for part in row]
+    return row[0] if len(row) == 1 else torch.cat(list(row))

@@ -14,7 +14,7 @@ from torch import Tensor
 from maquette.errors import InputError
 from maquette.generation.cache import Cache
 from maquette.generation.foreign_reading import NAMES as CACHE_NAMES
-from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign
+from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign, join_tokens
 from maquette.generation.step_outputs import align_attentions, join_rows, pick_row
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class RecomputingReader:
         """Read new tokens, as `Reader` says."""
         for slot, (row, number) in enumerate(zip(rows, numbers, strict=True), start=first):
             held = self.slots.get(slot)
-            self.slots[slot] = (number, row if held is None else torch.cat([held[1], row]))
+            self.slots[slot] = (number, row if held is None else join_tokens([held[1], row], self.model))
         groups: dict[int, list[int]] = {}
         for place in range(len(rows)):
             groups.setdefault(len(self.slots[first + place][1]), []).append(place)
@@ -281,7 +281,9 @@ class ModelReader:
     def _recompute(self) -> None:
         self._say()
         assert isinstance(self.reader, ForeignReader)
-        self.recomputing.slots = {n: (s.number, torch.cat(s.held)) for n, s in self.reader.slots.items() if s.held}
+        self.recomputing.slots = {
+            n: (s.number, join_tokens(s.held, self.model)) for n, s in self.reader.slots.items() if s.held
+        }
         self.reader = self.recomputing
 
     def _say(self) -> None:

@@ -23,6 +23,7 @@ from maquette.generation.setting_rules import as_ids
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.stopping import Ends, criteria_for
 from maquette.modeling.interface import Interface
+from maquette.modeling.learned_prompts import LearnedPrompts
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Task:
     cache: Cache | None  # the caller's, with the beginning of each prompt
     names: tuple[str, ...]  # what `forward` takes
     negatives: list[Tensor] | None = None  # the prompts that guidance moves away from
+    learned: LearnedPrompts | None = None  # what peft puts before them
     used: Cache | None = None  # by the call
 
     @classmethod
@@ -49,11 +51,6 @@ class Task:
         """Read the arguments of `generate`; those that are settings overrule the configuration."""
         if model.config.is_encoder_decoder:
             raise NotImplementedError(f"{type(model).__name__}: models with an encoder do not generate yet.")
-        if "prepare_inputs_for_generation" in vars(model):  # peft puts one there, which adds trained prompts
-            raise NotImplementedError(
-                f"{type(model).__name__}.generate: prompts that peft has learnt (prompt and prefix tuning) do not "
-                "reach generate. Use an adapter that changes layers, such as LoRA, or call forward yourself."
-            )
         settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
         config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
         ends = config.end_tokens(model.generation_config, model.config, tokenizer)
@@ -69,13 +66,17 @@ class Task:
         )
         mask, vectors = kwargs.pop("attention_mask", None), kwargs.pop("inputs_embeds", None)
         prompts = read(named if ids is None else ids, mask, vectors)
-        cache = kwargs.pop("past_key_values", None)
+        cache, times = kwargs.pop("past_key_values", None), config.num_return_sequences or 1
+        times = 1 if (config.num_beams or 1) > 1 else times
+        learned = LearnedPrompts.of(model, prompts, kwargs, times=times)
+        if learned is not None:
+            learned.check(cache, use_cache=config.use_cache)
         negative, mask = (kwargs.pop(f"negative_prompt_{name}", None) for name in ("ids", "attention_mask"))
         negatives = None if negative is None else read(negative, mask, None).ids
         _check_guidance(config, prompts, negatives)
         interface = Interface.of(model, ["labels"])
         inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
-        return cls(model, config, ends, prompts, inputs, options, as_cache(cache), interface.names, negatives)
+        return cls(model, config, ends, prompts, inputs, options, as_cache(cache), interface.names, negatives, learned)
 
     # Rows ---------------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class Task:
                 f"max_length={config.max_length} counts the prompt, and that of row {longest} has {lengths[longest]} "
                 "tokens: raise it, or set max_new_tokens instead."
             )
-        self._check_positions(lengths[longest], limits[longest])
+        self._check_positions(lengths[longest] + (self.learned.length if self.learned else 0), limits[longest])
         return limits
 
     def _check_positions(self, length: int, new: int) -> None:
@@ -113,8 +114,8 @@ class Task:
 
     def rows(self) -> list[Prompt]:
         """Give what the engine continues, each prompt as often as it is wanted; beams are its own."""
-        times, unread = self.config.num_return_sequences or 1, self.prompts.unread(self.cache)
-        times = 1 if self.has_beams else times
+        times = 1 if self.has_beams else self.config.num_return_sequences or 1
+        unread = self.learned.unread(self.prompts, self.model) if self.learned else self.prompts.unread(self.cache)
         return [
             Prompt(text * times + again, text, self.prompts.ids[text], unread[text])
             for text in range(len(self.prompts))
@@ -128,6 +129,11 @@ class Task:
         return frozenset(
             n for n in names if self.config.return_dict_in_generate and getattr(self.config, f"output_{n}")
         )
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether no row waits, since a cache has something for each of them."""
+        return self.cache is not None or bool(self.learned and self.learned.cache)
 
     @property
     def has_beams(self) -> bool:
@@ -179,10 +185,11 @@ class Task:
         if self.has_beams:
             if drafter is not None:
                 raise ConfigurationError("Drafts go with one beam only: leave out num_beams, or the drafts.")
-            most = len(rows) * (config.num_beams or 1) if self.wants & {*STATES} else config.max_rows or ROWS
+            is_at_once = self.is_at_once or self.wants & {*STATES}
+            most = len(rows) * (config.num_beams or 1) if is_at_once else config.max_rows or ROWS
             more: dict[str, Any] = {"processors": processors, "stops": stops, "max_rows": most}
             return beams_for(config, reader=self.reader(), prompts=rows, seed=seed, **more)
-        keeps = self.cache is not None or bool(config.return_dict_in_generate)
+        keeps = self.is_at_once or bool(config.return_dict_in_generate)
         return Engine(
             self.reader(),
             rows,
@@ -196,10 +203,10 @@ class Task:
 
     def reader(self) -> ModelReader:
         """Make what runs the model."""
-        cache = self.cache
+        cache = self.learned.cache if self.learned and self.learned.cache else self.cache
         if cache is None and self.config.use_cache:
             most = max(length + new for length, new in zip(self.prompts.lengths, self.limits, strict=True))
-            cache = Cache(reserve=most + BLOCK)
+            cache = Cache(reserve=most + (self.learned.length if self.learned else 0) + BLOCK)
         self.used = cache
         options = self.options | {f"output_{name}": True for name in STATES if name in self.wants}
         if missing := [name for name in options if name not in self.names and name not in self.options]:
