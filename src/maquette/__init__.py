@@ -8,7 +8,7 @@ from typing import Any
 
 import maquette.modeling.trees
 import maquette.remote_code.finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
-from maquette.version import __version__ as __version__
+from maquette.storage.version import __version__ as __version__
 
 # Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the
 # registry.

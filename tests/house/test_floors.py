@@ -10,18 +10,17 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "maquette"
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax", "jaxlib"}
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(("version", "errors", "registry", "storage", "hub", "remote_code", "pretrained", "code_store"), 0),
+    **dict.fromkeys(("errors", "registry", "storage", "hub", "remote_code", "pretrained", "code_store"), 0),
     **dict.fromkeys(("configuration", "batch", "text", "images", "audio", "processing"), 1),
     "checkpoint": 2,
     "modeling": 3,
     "generation": 3,
-    "compatibility": 3,
     "models": 4,
     "auto": 5,
     **dict.fromkeys(("pipelines", "training", "testing", "cli", "__main__"), 6),
 }
 ALL_FRAMEWORKS = {"batch.tensors"}  # asks which framework a value is of, and imports the one that is there already
-MOST_NAMES = 25
+MOST_NAMES = 23
 
 
 def names() -> list[str]:
@@ -131,7 +130,7 @@ def test_the_picture_shows_the_floors() -> None:
     tag = "{http://www.w3.org/2000/svg}"
     shown = {g.get("id"): {text.text for text in g.iter(f"{tag}text")} for g in drawing.iter(f"{tag}g")}
     for module, number in FLOORS.items():
-        assert module in {"version", "code_store", "__main__"} or module in shown[f"F{number}"], module
+        assert module in {"code_store", "__main__"} or module in shown[f"F{number}"], module
 
 
 def test_no_framework_below_the_models() -> None:

@@ -36,7 +36,7 @@ from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import dtype_name, encode_floats, own_copy, to_plain
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
-from maquette.version import __version__
+from maquette.storage.version import __version__
 
 
 class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):

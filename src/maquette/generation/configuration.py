@@ -28,7 +28,7 @@ from maquette.storage.json_files import read_json, to_json
 from maquette.storage.json_values import decode_floats, encode_floats, own_copy, refuse, to_plain
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
-from maquette.version import __version__
+from maquette.storage.version import __version__
 
 logger = logging.getLogger(__name__)
 

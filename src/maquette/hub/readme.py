@@ -11,7 +11,7 @@ from typing import Any
 from maquette.registry import AUTO_CLASSES, cards
 from maquette.storage.safetensors_header import read_header
 from maquette.storage.transaction import Transaction
-from maquette.version import __version__
+from maquette.storage.version import __version__
 
 KINDS = {
     "AutoConfig": "configuration",

@@ -17,7 +17,7 @@ from typing import Any
 from maquette.errors import MaquetteError
 from maquette.hub.sources import Source
 from maquette.storage.json_files import read_json
-from maquette.version import __version__
+from maquette.storage.version import __version__
 
 logger = logging.getLogger(__name__)
 

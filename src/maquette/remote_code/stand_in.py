@@ -102,7 +102,7 @@ HOMES = {
         "silu",
     ),
 }
-PLACES = {name: f"maquette.compatibility.{module}" for module, names in HOMES.items() for name in names}
+PLACES = {name: f"maquette.modeling.compatibility.{module}" for module, names in HOMES.items() for name in names}
 PLACES |= dict.fromkeys(("Cache", "DynamicCache", "StaticCache"), "maquette.generation.foreign_caches")
 PLACES["LogitsWarper"] = "maquette.generation.logits"  # the base that releases before 4.46 had
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
@@ -160,11 +160,11 @@ def _find(name: str, place: str) -> Any:
     if name == "__version__":
         return PEER_VERSION
     if name == "logging":
-        return importlib.import_module("maquette.compatibility.logs")
+        return importlib.import_module("maquette.modeling.compatibility.logs")
     if name in PLACES:
         return getattr(importlib.import_module(PLACES[name]), name)
     if found := _AVAILABILITY.fullmatch(name):
-        return importlib.import_module("maquette.compatibility.availability").availability(found[1])
+        return importlib.import_module("maquette.modeling.compatibility.availability").availability(found[1])
     maquette = importlib.import_module("maquette")
     if name in dir(maquette):
         return getattr(maquette, name)

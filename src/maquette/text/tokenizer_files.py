@@ -24,9 +24,9 @@ from maquette.hub.sources import CONFIG_NAME, Source, open_source, take_source_o
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.transaction import Transaction
+from maquette.storage.version import __version__
 from maquette.text.chat_templates import find_templates, write_templates
 from maquette.text.special_tokens import ADDITIONAL, FLAGS, FURTHER, SPECIAL_TOKENS, flags
-from maquette.version import __version__
 
 CONFIG_FILE, TOKENIZER_FILE = "tokenizer_config.json", "tokenizer.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from maquette.storage.version import __version__
 from maquette.training.report.curves import Chart, Line, read_charts, thin, thin_all
 from maquette.training.report.evaluation_history import Evaluations
 from maquette.training.report.figures import show_duration, show_number
 from maquette.training.report.parameter_tree import Branch, grow
 from maquette.training.report.run_record import RunRecord
-from maquette.version import __version__
 
 MOST_ROWS = 100  # of a table
 LONGEST_VALUE = 2_000  # letters of one argument

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from maquette.version import __version__
+from maquette.storage.version import __version__
 
 
 @dataclass(frozen=True)
