@@ -91,6 +91,9 @@ class Beams:
         """Search until every prompt is done; a prompt's texts come all at once, the best first."""
         waiting = deque(self.prompts)
         while waiting or self._running:
+            if waiting and self.searches and self.stops.is_late:
+                yield Step(self._leave_out(waiting), [], [], None)
+                continue
             free = max(self.max_rows // self.count, 1) - len(self._running)
             if waiting and free > 0:
                 logits = self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))])
@@ -271,6 +274,13 @@ class Beams:
         self._scores, self._running = self._scores[order], [self._running[n] for n in order]
         return events
 
+    def _leave_out(self, waiting: deque[Prompt]) -> list[Event]:
+        """Give prompts that still wait no text."""
+        self.searches |= {prompt.number: _Search(prompt, [], [], is_done=True) for prompt in waiting}
+        events = [Event(p.number * self.sequences + n, [], True) for p in waiting for n in range(self.sequences)]
+        waiting.clear()
+        return events
+
     def _texts(self, search: _Search) -> Iterator[Event]:
         missing = self.sequences - len(search.found)
         if missing > 0:
@@ -308,8 +318,8 @@ class Beams:
         if name not in self.wants:
             return None
         kept: list[list[Tensor]] = [getattr(self._of(number), name) for number in range(len(self.prompts))]
-        longest = max(map(len, kept))
-        padded = [[*steps, *[torch.zeros_like(steps[0])] * (longest - len(steps))] for steps in kept]
+        longest, like = max(map(len, kept)), next(steps[0] for steps in kept if steps)
+        padded = [[*steps, *[torch.zeros_like(like)] * (longest - len(steps))] for steps in kept]
         return tuple(torch.cat([steps[n] for steps in padded]) for n in range(longest))
 
     def states(self, name: str) -> tuple[tuple[Tensor, ...], ...] | None:

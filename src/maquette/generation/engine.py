@@ -123,6 +123,9 @@ class Engine:
         """Continue until every row is done; gives what each step brought."""
         waiting = deque(self.prompts)
         while waiting or (self._rows and not all(self._done)):
+            if waiting and self._rows is not None and getattr(self.stops, "is_late", False):
+                waiting.clear()
+                continue
             free = self.max_rows - len(self._done)
             if waiting and free and (free * 8 >= self.max_rows or free >= len(waiting)):
                 yield self._admit([waiting.popleft() for _ in range(min(free, len(waiting)))])

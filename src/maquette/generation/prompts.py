@@ -38,6 +38,14 @@ class Prompts:
         """How many tokens each prompt has."""
         return [len(row) for row in self.vectors or self.ids]
 
+    def replace(self, ids: list[Tensor]) -> "Prompts":
+        """Give prompts with other tokens, as many in each as there were."""
+        columns = self.columns.clone()
+        for row, (old, new) in enumerate(zip(self.ids, ids, strict=True)):
+            places = (columns[row] == old[-1]).nonzero()
+            columns[row, int(places[-1])] = new[-1]
+        return Prompts(columns, ids, self.vectors)
+
     def unread(self, cache: Cache | None) -> list[Tensor]:
         """Give what is to be read of each: all but what a cache holds already, and the last token in any case.
 

@@ -173,16 +173,16 @@ class RecomputingReader:
             self.slots[slot] = (number, row if held is None else join_tokens([held[1], row], self.model))
         groups: dict[int, list[int]] = {}
         for place in range(len(rows)):
-            groups.setdefault(len(self.slots[first + place][1]), []).append(place)
-        logits: list[Tensor] = [torch.empty(0)] * len(rows)
+            if length := len(self.slots[first + place][1]):
+                groups.setdefault(length, []).append(place)
+        logits: list[Tensor | None] = [None] * len(rows)
         more: list[dict[str, list[Tensor]] | None] = [None] * len(rows)
         output: Any = None
         for length, places in groups.items():
             output = self._read_group([self.slots[first + place] for place in places], length)
             for row, (place, found) in enumerate(zip(places, output["logits"][:, -last:], strict=True)):
                 logits[place], more[place] = found, pick_row(output, row, len(rows[place]))
-        padded = torch.nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")
-        return type(output)({"logits": padded, **join_rows(more)})
+        return type(output)({"logits": pad_left(logits), **join_rows(more)})
 
     def _read_group(self, held: Sequence[tuple[int, Row]], length: int) -> Any:
         numbers = torch.tensor([number for number, _ in held], device=self.device)
@@ -230,11 +230,15 @@ class ModelReader:
     Args:
         names: the arguments that the model's `forward` takes.
         cache: to go on from; None always reads whole rows.
+        chunk: how many tokens of each row are read at once, where they come with nothing else.
         inputs, options, device: as for `CachedReader`.
     """
 
-    def __init__(self, model: Any, names: Sequence[str], *, cache: Cache | None, **more: Any) -> None:
+    def __init__(
+        self, model: Any, names: Sequence[str], *, cache: Cache | None, chunk: int | None = None, **more: Any
+    ) -> None:
         self.model, self.names, self.more, self.cache = model, names, more, cache
+        self.chunk = None if more.get("inputs") else chunk
         self.recomputing = RecomputingReader(model, names, **more)
         self.reader: Reader = self.recomputing
         if cache is None:
@@ -261,6 +265,8 @@ class ModelReader:
 
     def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
         """Read new tokens, as `Reader` says."""
+        if self.chunk and last == 1 and self.reader is not self.recomputing and max(map(len, rows)) > self.chunk:
+            rows = self._read_beginnings(first, rows, numbers, self.chunk)
         try:
             return self.reader.read(first, rows, numbers=numbers, last=last)
         except NotCachedError:
@@ -270,6 +276,15 @@ class ModelReader:
             self._recompute()
         self._hand_on()
         return self.read(first, rows, numbers=numbers, last=last)
+
+    def _read_beginnings(self, first: int, rows: Rows, numbers: Sequence[int], chunk: int) -> Rows:
+        """Read all but the last so many tokens of each row, piece by piece; gives what is left."""
+        starts = range((max(map(len, rows)) - 1) // chunk * chunk, 0, -chunk)  # counted from the ends of rows
+        for start in starts:
+            bounds = [(max(len(row) - start - chunk, 0), max(len(row) - start, 0)) for row in rows]
+            pieces = [row[begin:end] for row, (begin, end) in zip(rows, bounds, strict=True)]
+            self.read(first, pieces, numbers=numbers)
+        return [row[max(len(row) - chunk, 0) :] for row in rows]
 
     def _check_new(self) -> None:
         if self.cache is not None and any(self.cache.lengths):
@@ -292,6 +307,13 @@ class ModelReader:
             "token. docs/generation.md shows a model that keeps it.",
             type(self.model).__name__,
         )
+
+
+def pad_left(rows: Sequence[Tensor | None]) -> Tensor:
+    """Stack `(length, …)` so that rows end together; None is an empty row."""
+    some = next(row for row in rows if row is not None)
+    filled = [some[:0] if row is None else row for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(filled, batch_first=True, padding_side="left")
 
 
 _WITHOUT_CACHE = {"use_cache": False, "return_dict": True}

@@ -1,12 +1,10 @@
 """What rows have got so far, put together as `generate` gives it back."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from maquette.generation.configuration import GenerationConfig
 from maquette.generation.engine import Step
 from maquette.generation.prompts import Prompts
 from maquette.generation.step_outputs import NAMES
@@ -17,14 +15,12 @@ class Results:
 
     Args:
         prompts: as they came.
-        config: for the id of padding.
-        ends: the end tokens; the first stands at padding where the configuration names no other.
+        pad: the id that stands at padding.
         times: how many rows continue each prompt.
     """
 
-    def __init__(self, prompts: Prompts, config: GenerationConfig, ends: Sequence[int], *, times: int) -> None:
-        self.prompts, self.times = prompts, times
-        self.pad = next((each for each in (config.pad_token_id, *ends) if each is not None and each >= 0), 0)
+    def __init__(self, prompts: Prompts, *, pad: int, times: int) -> None:
+        self.prompts, self.times, self.pad = prompts, times, pad
         self.tokens: list[list[int]] = [[] for _ in range(len(prompts) * times)]
         self._scores: dict[int, list[Tensor]] = {}
         self._logits: dict[int, list[Tensor]] = {}

@@ -48,15 +48,16 @@ LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
 WATERMARK = {field.name for field in dataclasses.fields(WatermarkingConfig)}
 # What other ways of generating need, with the value that asks for nothing.
+MOVED = {  # out of Transformers, into repositories of its community
+    "num_beam_groups": (1, "group-beam-search"),
+    "diversity_penalty": (0.0, "group-beam-search"),
+    "penalty_alpha": (0.0, "contrastive-search"),
+    "dola_layers": (None, "dola"),
+    "constraints": (None, "constrained-beam-search"),
+    "force_words_ids": (None, "constrained-beam-search"),
+}
 MISSING = {
     "use_mtp": False,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "penalty_alpha": 0.0,
-    "dola_layers": None,
-    "constraints": None,
-    "force_words_ids": None,
-    "token_healing": False,
     "assistant_ensemble_weight": None,
     "speculation_type": None,
 }
@@ -66,7 +67,6 @@ UNUSED = {
     "cache_config": None,
     "max_cache_len": None,
     "low_memory": None,
-    "prefill_chunk_size": None,
     "continuous_batching_config": None,
     "assistant_lookbehind": 10,
     "target_lookbehind": 10,
@@ -102,6 +102,13 @@ def list_faults(config: Settings) -> Iterator[str]:
     yield from (
         f"{name}={getattr(config, name)!r} is of a way to generate that maquette does not have: leave it unset"
         for name, nothing in MISSING.items()
+        if getattr(config, name) not in (None, nothing)
+    )
+    yield from (
+        f"{name}={getattr(config, name)!r} is of a way to generate that Transformers has moved to code of its own, "
+        f"transformers-community/{place}, and that maquette does not have. Leave it unset, or give generate a function "
+        "that does it as custom_generate"
+        for name, (nothing, place) in MOVED.items()
         if getattr(config, name) not in (None, nothing)
     )
 

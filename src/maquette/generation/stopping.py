@@ -171,6 +171,11 @@ class Ends:
     def __init__(self, ends: Iterable[int], limits: Sequence[int], criteria: Sequence[Any] = ()) -> None:
         self.ends, self.limits, self.criteria = frozenset(ends), limits, StoppingCriteriaList(criteria)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether time is up, so that prompts which still wait are left as they are."""
+        return any(isinstance(each, MaxTimeCriteria) and time.monotonic() > each.deadline for each in self.criteria)
+
     def __call__(self, rows: RaggedIds, scores: Tensor | None = None) -> list[bool]:
         """Tell which rows are done, of rows whose last token is new."""
         done = [

@@ -74,6 +74,7 @@ class GenerationMixin:
         *,
         tokenizer: Any = None,
         progress_bar: bool | None = None,
+        custom_generate: Callable[..., Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Continue prompts, all of them in one call.
@@ -92,6 +93,9 @@ class GenerationMixin:
             streamer: gets prompts and tokens as they come (`put`, `end`); for one prompt.
             tokenizer: needed for `stop_strings`; its end token counts, too.
             progress_bar: show one; unless given, on long work in a terminal.
+            custom_generate: a function that continues the prompts, `f(model, input_ids, logits_processor,
+                stopping_criteria, generation_config, **model_kwargs)`, with rows padded on the left; what it gives is
+                given back. Arguments that it names go to it.
             kwargs: settings, as in `GenerationConfig`; and what `forward` takes: `attention_mask` `(batch, length)`,
                 `inputs_embeds` `(batch, length, dim)`, `past_key_values` (a `Cache` with the beginning of each
                 prompt), and others with one entry for each prompt.
@@ -117,6 +121,7 @@ class GenerationMixin:
             streamer=streamer,
             tokenizer=tokenizer,
             progress_bar=progress_bar,
+            custom_generate=custom_generate,
         )
 
     def stream(self, inputs: Any = None, *, tokenizer: Any, skip_prompt: bool = True, **kwargs: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from maquette.generation.engine import Engine, Step
 from maquette.generation.results import Results
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.streaming import RowTexts
+from maquette.modeling.custom_generation import run_function, take_own
 from maquette.modeling.generation_task import Task
 from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
@@ -31,9 +32,16 @@ def generate(
     streamer: Any,
     tokenizer: Any,
     progress_bar: bool | None,
+    custom_generate: Callable[..., Any] | None = None,
 ) -> Any:
     """Do the work of a model's `generate`."""
+    own = None if custom_generate is None else take_own(custom_generate, kwargs)
     task = Task.of(model, inputs, generation_config, kwargs, tokenizer)
+    if custom_generate is not None and own is not None:
+        processors = task.processors(custom=logits_processor or (), prefix_allowed_tokens_fn=prefix_allowed_tokens_fn)
+        more = {"criteria": stopping_criteria or (), "tokenizer": tokenizer, "streamer": streamer}
+        with _quiet(model):
+            return run_function(task, custom_generate, own, processors=processors, **more)
     engine = task.engine(
         criteria=stopping_criteria or (),
         assistant=assistant_model,
@@ -41,7 +49,7 @@ def generate(
         custom=logits_processor or (),
         prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
     )
-    results = Results(task.prompts, task.config, task.ends, times=task.config.num_return_sequences or 1)
+    results = Results(task.prompts, pad=task.pad, times=task.config.num_return_sequences or 1)
     with _quiet(model), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
         for step in engine.run():
             results.add(step)

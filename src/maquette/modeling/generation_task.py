@@ -15,6 +15,7 @@ from maquette.generation.configuration import GenerationConfig
 from maquette.generation.drafts import Assistant, PromptLookup
 from maquette.generation.engine import Chooser, Drafter, Engine, Prompt
 from maquette.generation.guidance import Unprompted
+from maquette.generation.logits import LogitsProcessorList
 from maquette.generation.processors import processors_for
 from maquette.generation.prompts import Prompts, read_prompts
 from maquette.generation.reading import ModelReader
@@ -24,6 +25,7 @@ from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.stopping import Ends, criteria_for
 from maquette.modeling.interface import Interface
 from maquette.modeling.learned_prompts import LearnedPrompts
+from maquette.modeling.token_healing import heal
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Task:
         )
         mask, vectors = kwargs.pop("attention_mask", None), kwargs.pop("inputs_embeds", None)
         prompts = read(named if ids is None else ids, mask, vectors)
+        if config.token_healing and vectors is None:
+            prompts = prompts.replace(heal(model, prompts.ids, tokenizer))
         cache, times = kwargs.pop("past_key_values", None), config.num_return_sequences or 1
         times = 1 if (config.num_beams or 1) > 1 else times
         learned = LearnedPrompts.of(model, prompts, kwargs, times=times)
@@ -131,6 +135,11 @@ class Task:
         )
 
     @property
+    def pad(self) -> int:
+        """What stands at padding: the token for it, or the first end token."""
+        return next((each for each in (self.config.pad_token_id, *self.ends) if each is not None and each >= 0), 0)
+
+    @property
     def is_at_once(self) -> bool:
         """Whether no row waits, since a cache has something for each of them."""
         return self.cache is not None or bool(self.learned and self.learned.cache)
@@ -168,14 +177,7 @@ class Task:
         seed = None
         if config.do_sample:
             seed = draw_seed() if config.seed is None else config.seed
-        processors = processors_for(
-            config,
-            ends=self.ends,
-            vocab_size=getattr(self.model.config, "vocab_size", 0),
-            device=self.model.device,
-            unconditional=self.unprompted(),
-            **custom,
-        )
+        processors = self.processors(**custom)
         stops = Ends(self.ends, self.limits, criteria_for(config, tokenizer=tokenizer, custom=criteria))
         drafter = self.drafter(assistant)
         if drafter is not None and self.wants & {*STATES}:
@@ -201,6 +203,17 @@ class Task:
             wants=frozenset({"output" if name in STATES else name for name in self.wants}),
         )
 
+    def processors(self, **custom: Any) -> LogitsProcessorList:
+        """Make the functions on logits."""
+        return processors_for(
+            self.config,
+            ends=self.ends,
+            vocab_size=getattr(self.model.config, "vocab_size", 0),
+            device=self.model.device,
+            unconditional=self.unprompted(),
+            **custom,
+        )
+
     def reader(self) -> ModelReader:
         """Make what runs the model."""
         cache = self.learned.cache if self.learned and self.learned.cache else self.cache
@@ -211,7 +224,8 @@ class Task:
         options = self.options | {f"output_{name}": True for name in STATES if name in self.wants}
         if missing := [name for name in options if name not in self.names and name not in self.options]:
             raise InputError(f"{missing[0]}=True: {type(self.model).__name__}.forward does not take it.")
-        return self._reader(self.model, self.names, cache, inputs=self.inputs, options=options)
+        chunk = self.config.prefill_chunk_size
+        return self._reader(self.model, self.names, cache, inputs=self.inputs, options=options, chunk=chunk)
 
     def _reader(self, model: Any, names: Sequence[str], cache: Cache | None, **more: Any) -> ModelReader:
         return ModelReader(model, names, cache=cache, device=model.device, **more)
