@@ -44,6 +44,7 @@ lint: setup
 # Keras, on both of its backends, and Flax have processes of their own: no framework is to lean on another.
 # What was skipped for want of what (espeak-ng, chromium, a GPU) is said at the end, for the four runs together.
 test: export MAQUETTE_TEST_SKIPS = $(CURDIR)/$(VENV)/skips.txt
+test: export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/$(VENV)/compiled
 test: setup peer lint
 	rm -f $(MAQUETTE_TEST_SKIPS)
 	MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) -m pytest -n 2

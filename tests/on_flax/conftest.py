@@ -1,6 +1,5 @@
 """Tests of Flax models, in a process without torch and TensorFlow."""
 
-import compiled  # noqa: F401
 import pytest
 from frameworks import from_torch, give_cases  # noqa: F401
 

@@ -4,7 +4,6 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import compiled  # noqa: F401 - TensorFlow and JAX read variables when they are imported
 import pytest
 from frameworks import from_torch, give_cases  # noqa: F401
 

@@ -1,4 +1,7 @@
-"""Has JAX compile in haste, and keep what it compiled, here and in processes that start here; imported before JAX."""
+"""Has JAX compile in haste, and keep what it compiled, for all processes of the tests; imported before JAX.
+
+`make test` names a folder that its four runs share.
+"""
 
 import atexit
 import os
