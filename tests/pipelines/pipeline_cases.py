@@ -72,6 +72,7 @@ def cases(folder: Path) -> dict[str, tuple[Any, ...]]:
         ),
     }
     greedy = {"do_sample": False, "max_new_tokens": 12}
+    asked = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True}
     said = [{"role": "user", "content": "Hi, who is there?"}]
     begun = [*said, {"role": "assistant", "content": "It is"}]
     for name, inputs, options in (
@@ -84,6 +85,10 @@ def cases(folder: Path) -> dict[str, tuple[Any, ...]]:
         ("penalties", "Hello, you", {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2}),
         ("beams", ["Hello, you", "a"], {"num_beams": 3, "num_return_sequences": 2}),
         ("prefix", "Hello, you", {"prefix": "<s>Well. "}),
+        ("prefix, in all", "Hello, you", {"prefix": "Well. ", "max_new_tokens": None, "max_length": 20}),
+        ("cut to a length", ["Hello, you", "a"], {"truncation": True, "max_length": 4}),
+        ("scores", "Hello, you", {**asked, "max_new_tokens": 3}),
+        ("scores of beams", "Hello, you", {**asked, "num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 3}),
         ("special tokens", "Hello, you", {"skip_special_tokens": False, "max_new_tokens": 60}),
         ("chat", said, {}),
         ("chat goes on", begun, {}),

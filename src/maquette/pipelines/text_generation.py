@@ -7,7 +7,7 @@ from typing import Any
 
 from maquette.errors import InputError
 from maquette.generation.configuration import GenerationConfig
-from maquette.generation.setting_rules import SAMPLING, as_ids
+from maquette.generation.setting_rules import LENGTHS, SAMPLING, as_ids
 from maquette.pipelines.texts import TextPipeline
 
 # What counts where neither the caller nor the model's file says anything, as in Transformers.
@@ -70,7 +70,8 @@ class TextGenerationPipeline(TextPipeline):
     """Continues a text or a conversation: `[{"generated_text": "…"}]`.
 
     For a conversation, messages with a role and content, the text is the conversation with the answer. A list of either
-    has a list for each. All settings of `generate` may be passed; all prompts of a list are one call of it.
+    has a list for each. All settings of `generate` may be passed; all prompts of a list are one call of it. With
+    `return_dict_in_generate`, what else it gives for each row stands in its record: scores and logits, as lists.
     """
 
     task = "text-generation"
@@ -105,6 +106,7 @@ class TextGenerationPipeline(TextPipeline):
         """Continue prompts in one call of `generate`."""
         prompts = [self._ids(item, options) for item in items]
         settings = self._settings(options, max(map(len, prompts)))
+        self._count_prefix(items, options, settings)
         if options.handle_long_generation == "hole":
             prompts = [self._make_room(ids, settings) for ids in prompts]
         if size is not None:
@@ -115,13 +117,17 @@ class TextGenerationPipeline(TextPipeline):
         pad = settings.get("pad_token_id", None if ends or not EARLY & settings.keys() else 0)
         for number, (item, ids) in enumerate(zip(items, prompts, strict=True)):
             new = [_cut(row[width:], ends, pad) for row in rows[number * times :][:times]]
-            yield [self._record(item, ids, tokens, options) for tokens in new]
+            more = [_further(found, number * times + n, len(rows), len(tokens)) for n, tokens in enumerate(new)]
+            records = [self._record(item, ids, tokens, options) for tokens in new]
+            yield [record | further for record, further in zip(records, more, strict=True)]
 
     # Prompts ------------------------------------------------------------------------------------------------------
 
     def _ids(self, item: Any, options: GenerationOptions) -> list[int]:
         """Give the ids of a text or a conversation."""
         settings: dict[str, Any] = {} if options.truncation is None else {"truncation": options.truncation}
+        if options.truncation and (longest := options.set_apart.get("max_length")) is not None:
+            settings["max_length"] = longest
         settings |= options.tokenizer_encode_kwargs
         if (messages := _messages(item)) is not None:
             goes_on = _goes_on(messages, options)
@@ -144,14 +150,27 @@ class TextGenerationPipeline(TextPipeline):
                 f"{item!r:.80} is no prompt: give a text, or a conversation, "
                 '[{"role": "user", "content": "…"}], or a list of either.'
             )
-        prefix = options.prefix if options.prefix is not None else getattr(self.model.config, "prefix", None)
-        text, begin = f"{prefix or ''}{item}", self.tokenizer.bos_token
+        text, begin = f"{self._prefix(options)}{item}", self.tokenizer.bos_token
         adds = options.add_special_tokens
         if adds is None:
             adds = not (begin and text.startswith(begin))  # one begin token, not two
         ids = self.tokenizer(text, add_special_tokens=adds, **settings)["input_ids"]
         start = self.tokenizer.bos_token_id
         return ids or ([] if start is None else [start])
+
+    def _prefix(self, options: GenerationOptions) -> str:
+        prefix = options.prefix if options.prefix is not None else getattr(self.model.config, "prefix", None)
+        return prefix or ""
+
+    def _count_prefix(self, items: list[Any], options: GenerationOptions, settings: dict[str, Any]) -> None:
+        """Let lengths of the whole text count the prefix besides, since it is not given back."""
+        prefix = self._prefix(options)
+        if not prefix or not all(isinstance(item, str) for item in items):
+            return
+        count = len(self.tokenizer(prefix, add_special_tokens=bool(options.add_special_tokens))["input_ids"])
+        for whole, new in LENGTHS:
+            if settings.get(whole) is not None and settings.get(new) is None:
+                settings[whole] += count
 
     def _make_room(self, ids: list[int], settings: Mapping[str, Any]) -> list[int]:
         """Cut a prompt at its beginning, so that what is asked for fits."""
@@ -225,6 +244,19 @@ def _messages(item: Any) -> Messages | None:
 def _goes_on(messages: Messages, options: GenerationOptions) -> bool:
     said = options.continue_final_message
     return messages[-1]["role"] == "assistant" if said is None else said
+
+
+def _further(output: Any, row: int, rows: int, length: int) -> dict[str, Any]:
+    """Give what else `generate` has for a row, as lists: one entry for each new token, or a number."""
+    found: dict[str, Any] = {}
+    for name in ("scores", "logits"):
+        steps = getattr(output, name, None)
+        if steps is not None and len(steps[0]) == rows:
+            found[name] = [step[row].tolist() for step in steps[:length]]
+    for name in ("sequences_scores", "beam_indices"):
+        if (values := getattr(output, name, None)) is not None:
+            found[name] = values[row].tolist()
+    return found
 
 
 def _cut(tokens: list[int], ends: set[int], pad: int | None) -> list[int]:
