@@ -123,13 +123,18 @@ class Subject:
         observation: how the framework's models are looked at.
         foreign: frameworks that loading such a model must not import.
         fit: how to fix a model that cannot be loaded.
-        method: the method that computes, as the framework calls it.
+        making, method: what constructs and what computes, as the framework calls it.
+        values: what goes in and out.
+        drawing: where random numbers should be drawn.
     """
 
     observation: ClassVar[type[Observation]]
     foreign: ClassVar[frozenset[str]] = frozenset()
     fit: ClassVar[str]
+    making: ClassVar[str] = "the constructor"
     method: ClassVar[str]
+    values: ClassVar[str]
+    drawing: ClassVar[str]
     inputs: Any
     outputs: Any
     labels: Any
@@ -164,12 +169,29 @@ class Subject:
         """Construct the model with the random numbers of a seed, in evaluation mode."""
         raise NotImplementedError
 
+    def rebuild(self, *, dtype: Any = None) -> Any:
+        """Construct the model through `from_config`, with the random numbers that `build` has."""
+        raise NotImplementedError
+
     def vary(self, seed: int) -> Any:
         """Construct a model whose weights are none of the zeros and ones that initialisation likes."""
         raise NotImplementedError
 
     def call(self, model: Any, inputs: Mapping[str, Any]) -> Any:
         """Give what the model returns in evaluation mode, operation by operation."""
+        raise NotImplementedError
+
+    def state(self, model: Any) -> dict[str, Any]:
+        """Name the values of everything that makes the model what it is."""
+        raise NotImplementedError
+
+    def unsaved(self, model: Any) -> Iterable[str]:
+        """Name what of the state files do not hold."""
+        return ()
+
+    @staticmethod
+    def finite(value: Any) -> bool:
+        """Tell whether all numbers of an output are finite."""
         raise NotImplementedError
 
     @staticmethod

@@ -4,19 +4,15 @@ from maquette.testing.arrays.computing import (
     check_batch,
     check_compile,
     check_determinism,
-    check_forward,
     check_half_precision,
     check_padding,
 )
 from maquette.testing.arrays.saving import (
-    check_construction,
-    check_from_config,
     check_names,
-    check_reload,
     check_resizing,
-    check_seed,
     check_ties,
 )
+from maquette.testing.basics import check_construction, check_forward, check_from_config, check_reload, check_seed
 from maquette.testing.carrying import check_state
 from maquette.testing.frameworks import check_frameworks
 from maquette.testing.processes import check_fresh_process, check_travel

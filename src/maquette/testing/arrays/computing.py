@@ -1,12 +1,12 @@
 """Checks of what a model computes: finite numbers, the same every time and in every batch, in half precision too."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from maquette.errors import did_you_mean
-from maquette.testing.arrays.subject import Arrays, ArraySubject, arrays_in, finite, inexact, snapshot
+from maquette.testing.arrays.subject import ArraySubject, arrays_in, finite, inexact, snapshot
+from maquette.testing.basics import batch_size
 from maquette.testing.comparison import compare, example_of, in_words
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 from maquette.testing.subject import UNFIT
@@ -14,32 +14,6 @@ from maquette.testing.subject import UNFIT
 REPEATS = 3
 EMPTY = np.empty(0)
 CAST = "bring arrays that meet into one type, that of those at hand: x.dtype"
-
-
-def check_forward(subject: ArraySubject) -> Iterator[Fault]:
-    """The model takes the inputs and gives arrays of finite numbers."""
-    inputs = subject.inputs
-    try:
-        outputs = subject.outputs
-    except Exception as error:
-        yield Fault(f"{subject.method} fails, {describe(error)}", _suggest_inputs(subject, inputs))
-        return
-    if not outputs:
-        yield Fault(f"{subject.method} returns no arrays", "return a ModelOutput, a dictionary, a tuple or an array")
-    for name, array in outputs.items():
-        if not finite(array):
-            yield Fault(
-                f"the output `{name}` has values that are not finite",
-                "initialise every weight, and mask with the least number of the type rather than infinity",
-            )
-
-
-def _suggest_inputs(subject: ArraySubject, inputs: Mapping[str, Any]) -> str:
-    known = [name for name in subject.parameters if name != "self"]
-    unknown = [name for name in inputs if name not in known]
-    hint = did_you_mean(unknown[0], known) if unknown else ""
-    given, wanted = ", ".join(inputs), ", ".join(known)
-    return f"fix it, or pass inputs that fit; they were {given}, and {subject.method} takes {wanted}.{hint}"
 
 
 def check_determinism(subject: ArraySubject) -> Iterator[Fault]:
@@ -64,7 +38,7 @@ def check_determinism(subject: ArraySubject) -> Iterator[Fault]:
 
 def check_batch(subject: ArraySubject) -> Iterator[Fault]:
     """A batch gives for each example what the example gives alone."""
-    size = _batch_size(subject.inputs)
+    size = batch_size(subject.inputs)
     rows = {name for name, array in subject.outputs.items() if array.ndim and len(array) == size}
     if not rows:
         raise NotApplicableError(f"no output has a first dimension of {size}, the number of examples")
@@ -82,16 +56,6 @@ def check_batch(subject: ArraySubject) -> Iterator[Fault]:
                 "let no operation mix the first axis, such as statistics over a batch in evaluation mode",
             )
             return
-
-
-def _batch_size(inputs: Arrays) -> int:
-    sizes = {len(array) if array.ndim else 0 for array in inputs.values()}
-    if len(sizes) != 1 or 0 in sizes:
-        raise NotApplicableError("the inputs do not share their first dimension")
-    (size,) = sizes
-    if size < 2:
-        raise NotApplicableError("the inputs hold one example; give at least two")
-    return size
 
 
 def check_padding(subject: ArraySubject) -> Iterator[Fault]:

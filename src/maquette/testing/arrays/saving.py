@@ -8,40 +8,9 @@ import numpy as np
 from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import Arrays, ArraySubject, inexact, snapshot
 from maquette.testing.comparison import compare, list_names
-from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
+from maquette.testing.report import Fault, NotApplicableError, Unchecked
 
 GROWTH = 3
-
-
-def check_construction(subject: ArraySubject) -> Iterator[Fault]:
-    """The constructor makes a model of the configuration, and the model keeps the configuration."""
-    try:
-        model = subject.model
-    except Exception as error:
-        fix = "fix it, or pass a configuration that it accepts"
-        yield Fault(f"the constructor, or the first run on `dummy_inputs`, fails, {describe(error)}", fix)
-        return
-    if not isinstance(getattr(model, "config", None), type(subject.config)):
-        yield Fault("the model has no `config`", "call super().__init__(config), and leave self.config to it")
-
-
-def check_seed(subject: ArraySubject) -> Iterator[Fault]:
-    """Constructing twice under one seed gives the same weights."""
-    for name, difference in compare(subject.model.state_arrays(), subject.build().state_arrays(), 0.0).items():
-        yield Fault(
-            f"`{name}` is {difference} when the model is constructed again under the same seed",
-            "let initialisers draw random numbers, and nothing come from the clock or the system",
-        )
-
-
-def check_from_config(subject: ArraySubject) -> Iterator[Fault]:
-    """`from_config` gives what the constructor gives under one seed."""
-    made, fix = subject.rebuild(), "leave from_config to the base class"
-    for name, difference in compare(subject.model.state_arrays(), made.state_arrays(), 0.0).items():
-        yield Fault(f"from from_config, `{name}` is {difference}", fix)
-    if made.config != subject.model.config:
-        changed = ", ".join(f"`{name}`" for name in made.config.diff(subject.model.config))
-        yield Fault(f"from_config gives a model with another configuration ({changed})", fix)
 
 
 def check_names(subject: ArraySubject) -> Iterator[Fault]:
@@ -56,24 +25,6 @@ def check_names(subject: ArraySubject) -> Iterator[Fault]:
                 f"two variables are called `{name}` in files, so one of them is lost",
                 "rename the attribute of one: kernel, embeddings, gamma and scale are all called weight there, beta is "
                 "called bias, and underscores behind a name are dropped",
-            )
-
-
-def check_reload(subject: ArraySubject) -> Iterator[Fault]:
-    """What is loaded is what was saved: weights and configuration to the last bit, and the outputs."""
-    expected = subject.plain_save.expected
-    try:
-        found = subject.observation.of(subject.reloaded, subject.inputs)
-    except Exception as error:
-        yield Fault(f"there is no model after saving and loading: {describe(error)}", subject.fit)
-        return
-    yield from expected.state_faults(found, "saving and loading")
-    yield from expected.output_faults(found, "saving and loading")
-    for name, (theirs, mine) in subject.reloaded.config.diff(subject.model.config).items():
-        if name not in ("architectures", "dtype", "auto_map"):  # what saving adds
-            yield Fault(
-                f"the configuration's `{name}` is {mine!r}, but {theirs!r} after saving and loading",
-                "do not change the configuration while constructing, or so that doing it again changes nothing",
             )
 
 

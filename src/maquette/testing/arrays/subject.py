@@ -50,9 +50,9 @@ def inexact(array: Any) -> bool:
     return array.dtype.kind in "fV"
 
 
-def finite(array: Any) -> bool:
+def finite(value: Any) -> bool:
     """Tell whether all numbers of an array are finite."""
-    return not inexact(array) or bool(np.isfinite(array.astype(np.float32)).all())
+    return not inexact(value) or bool(np.isfinite(value.astype(np.float32)).all())
 
 
 def reached(gradient: Any) -> bool:
@@ -102,8 +102,10 @@ class ArraySubject(subject.Subject):
 
     observation: ClassVar[type[ArrayObservation]]
     fit = "make the same variables, under the same names, from the configuration that is saved"
+    making, values = "the constructor, or the first run on `dummy_inputs`,", "arrays"
+    drawing = "in initialisers"
     training: ClassVar[str]
-    seeded = staticmethod(seeded)
+    seeded, finite = staticmethod(seeded), staticmethod(finite)
 
     # Hooks -----------------------------------------------------------------------------------------------------
 
@@ -138,9 +140,12 @@ class ArraySubject(subject.Subject):
             return self.make(copy.deepcopy(self.config), seed)
 
     def rebuild(self, *, dtype: str | None = None) -> Any:
-        """Construct the model through `from_config`, with the random numbers that `build` has."""
         with seeded(SEED):
             return self.from_config(copy.deepcopy(self.config), SEED, dtype=dtype)
+
+    def state(self, model: Any) -> Arrays:
+        arrays: Arrays = model.state_arrays()
+        return arrays
 
     def vary(self, seed: int) -> Any:
         rng, arrays, model = np.random.default_rng(seed), {}, self.build(seed)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from maquette.modeling.torch import PreTrainedModel
+from maquette.testing.basics import check_construction, check_forward, check_from_config, check_reload, check_seed
 from maquette.testing.carrying import check_state
 from maquette.testing.frameworks import check_frameworks
 from maquette.testing.processes import check_fresh_process, check_travel
@@ -15,7 +16,6 @@ from maquette.testing.torch.computing import (
     check_compile,
     check_determinism,
     check_export,
-    check_forward,
     check_half_precision,
     check_padding,
 )
@@ -23,12 +23,8 @@ from maquette.testing.torch.generating import check_cache, check_causality, chec
 from maquette.testing.torch.reshaping import check_pruning, check_resizing
 from maquette.testing.torch.saving import (
     check_buffers,
-    check_construction,
     check_deepcopy,
-    check_from_config,
     check_pickle,
-    check_reload,
-    check_seed,
     check_ties,
 )
 from maquette.testing.torch.subject import Subject

@@ -1,7 +1,6 @@
 """Checks of what a model computes: the same every time, for every batch, in half precision, compiled and exported."""
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
@@ -13,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everyone writes it
 
-from maquette.errors import did_you_mean
+from maquette.testing.basics import batch_size
 from maquette.testing.comparison import close, compare, example_of, in_words, same
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
-from maquette.testing.subject import SEED, UNFIT, Save
+from maquette.testing.subject import UNFIT, Save
 from maquette.testing.torch.subject import (
     Observation,
     Subject,
@@ -24,42 +23,11 @@ from maquette.testing.torch.subject import (
     flatten,
     non_persistent,
     run,
-    seeded,
     snapshot,
     state_of,
 )
 
 REPEATS = 5
-
-
-def check_forward(subject: Subject) -> Iterator[Fault]:
-    """`forward` takes the inputs and gives tensors of finite numbers."""
-    try:
-        inputs = subject.inputs
-    except NotImplementedError as error:
-        yield Fault(str(error).rstrip("."), "the checks need inputs")
-        return
-    try:
-        outputs = subject.outputs
-    except Exception as error:
-        yield Fault(f"forward fails, {describe(error)}", _suggest_inputs(subject, inputs))
-        return
-    if not outputs:
-        yield Fault("forward returns no tensors", "return a ModelOutput, a dictionary, a tuple or a tensor")
-    for name, tensor in outputs.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            yield Fault(
-                f"the output `{name}` has values that are not finite",
-                "initialise every parameter, and mask with torch.finfo(dtype).min rather than infinity",
-            )
-
-
-def _suggest_inputs(subject: Subject, inputs: Mapping[str, Any]) -> str:
-    known = [name for name in subject.parameters if name != "self"]
-    unknown = [name for name in inputs if name not in known]
-    hint = did_you_mean(unknown[0], known) if unknown else ""
-    given, wanted = ", ".join(inputs), ", ".join(known)
-    return f"fix it, or pass inputs that fit; they were {given}, and forward takes {wanted}.{hint}"
 
 
 # Where two runs part ---------------------------------------------------------------------------------------------
@@ -131,7 +99,7 @@ def check_determinism(subject: Subject) -> Iterator[Fault]:
 
 def check_batch(subject: Subject) -> Iterator[Fault]:
     """A batch gives for each example what the example gives alone."""
-    inputs, size = subject.inputs, _batch_size(subject.inputs)
+    inputs, size = subject.inputs, batch_size(subject.inputs)
     outputs, calls = trace(subject.model, inputs)
     rows = {name for name, tensor in outputs.items() if tensor.ndim and tensor.shape[0] == size}
     if not rows:
@@ -150,16 +118,6 @@ def check_batch(subject: Subject) -> Iterator[Fault]:
                 "let no operation mix the first dimension, such as statistics over a batch in evaluation mode",
             )
             return
-
-
-def _batch_size(inputs: Tensors) -> int:
-    sizes = {tensor.shape[0] if tensor.ndim else None for tensor in inputs.values()}
-    if len(sizes) != 1 or None in sizes:
-        raise NotApplicableError("the inputs do not share their first dimension")
-    (size,) = sizes
-    if size is None or size < 2:
-        raise NotApplicableError("the inputs hold one example; give at least two")
-    return size
 
 
 def _row_agrees(index: int, size: int, tolerance: float) -> Callable[[torch.Tensor, torch.Tensor], bool]:
@@ -200,8 +158,7 @@ def _cut(longer: torch.Tensor, shorter: torch.Tensor) -> torch.Tensor:
 
 def check_half_precision(subject: Subject) -> Iterator[Fault | Unchecked]:
     """In bfloat16 the model runs, gives finite numbers, and keeps its type when it is saved and loaded."""
-    with seeded(SEED):
-        model = subject.model_class.from_config(copy.deepcopy(subject.config), dtype=torch.bfloat16).eval()
+    model = subject.rebuild(dtype=torch.bfloat16)
     inputs = {name: t.bfloat16() if t.is_floating_point() else t for name, t in subject.inputs.items()}
     try:
         outputs = run(model, inputs)
@@ -210,7 +167,7 @@ def check_half_precision(subject: Subject) -> Iterator[Fault | Unchecked]:
         yield Fault(f"forward fails in bfloat16, {describe(error)}", fix)
         return
     for name, tensor in outputs.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not subject.finite(tensor):
             yield Fault(
                 f"the output `{name}` is not finite in bfloat16",
                 "take constants from torch.finfo(x.dtype), and compute what overflows in float32",

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from maquette.testing.comparison import compare, in_words, list_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
-from maquette.testing.subject import OTHER_SEED, SEED
+from maquette.testing.subject import OTHER_SEED
 from maquette.testing.torch.subject import (
     Observation,
     Subject,
@@ -22,57 +22,6 @@ from maquette.testing.torch.subject import (
     state_of,
     ties_of,
 )
-
-
-def check_construction(subject: Subject) -> Iterator[Fault]:
-    """The constructor makes a model of the configuration, and the model keeps the configuration."""
-    try:
-        model = subject.build()
-    except Exception as error:
-        yield Fault(f"the constructor fails, {describe(error)}", "fix it, or pass a configuration that it accepts")
-        return
-    if not isinstance(getattr(model, "config", None), type(subject.config)):
-        yield Fault("the model has no `config`", "call super().__init__(config), and leave self.config to it")
-
-
-def check_seed(subject: Subject) -> Iterator[Fault]:
-    """Constructing twice under one seed gives the same parameters and buffers."""
-    for name, difference in compare(state_of(subject.build()), state_of(subject.build()), 0.0).items():
-        yield Fault(
-            f"`{name}` is {difference} when the model is constructed again under the same seed",
-            "draw random numbers from torch's default generator, and nothing from the clock or the system",
-        )
-
-
-def check_from_config(subject: Subject) -> Iterator[Fault]:
-    """`from_config` gives what the constructor gives under one seed."""
-    model, fix = subject.build(), "leave from_config to the base class"
-    with seeded(SEED):
-        made = subject.model_class.from_config(copy.deepcopy(subject.config)).eval()
-    expected = {name: tensor for name, tensor in state_of(model).items() if name in state_of(made)}  # less lazy ones
-    for name, difference in compare(expected, state_of(made), 0.0).items():
-        yield Fault(f"from from_config, `{name}` is {difference}", fix)
-    if made.config != model.config:
-        changed = ", ".join(f"`{name}`" for name in made.config.diff(model.config))
-        yield Fault(f"from_config gives a model with another configuration ({changed})", fix)
-
-
-def check_reload(subject: Subject) -> Iterator[Fault]:
-    """What is loaded is what was saved: parameters, buffers and configuration to the last bit, and the outputs."""
-    expected = subject.plain_save.expected
-    try:
-        found = Observation.of(subject.reloaded, subject.inputs)
-    except Exception as error:
-        yield Fault(f"there is no model after saving and loading: {describe(error)}", subject.fit)
-        return
-    yield from expected.state_faults(found, "saving and loading", ignoring=non_persistent(subject.model))
-    yield from expected.output_faults(found, "saving and loading")
-    for name, (theirs, mine) in subject.reloaded.config.diff(subject.model.config).items():
-        if name not in ("architectures", "dtype", "auto_map"):  # what saving adds
-            yield Fault(
-                f"the configuration's `{name}` is {mine!r}, but {theirs!r} after saving and loading",
-                "do not change the configuration in the model's __init__, or so that doing it again changes nothing",
-            )
 
 
 def check_ties(subject: Subject) -> Iterator[Fault | Unchecked]:

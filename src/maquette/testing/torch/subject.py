@@ -142,17 +142,35 @@ class Subject(subject.Subject):
 
     observation = Observation
     fit = "make the constructor build, from the configuration that is saved, the same parameters under the same names"
-    method = "forward"
+    method, values, drawing = "forward", "tensors", "from torch's default generator"
     seeded = staticmethod(seeded)
     threads = staticmethod(torch.get_num_threads)
 
     def build(self, seed: int = SEED) -> Any:
         with seeded(seed):
-            model = self.model_class(copy.deepcopy(self.config)).eval()
+            return self._filled(self.model_class(copy.deepcopy(self.config)).eval(), seed)
+
+    def rebuild(self, *, dtype: Any = None) -> Any:
+        with seeded(SEED):
+            model = self.model_class.from_config(copy.deepcopy(self.config), dtype=dtype).eval()
+        return self._filled(model, SEED) if dtype is None else model
+
+    def _filled(self, model: Any, seed: int) -> Any:
+        """Have parameters that wait for the first input get their shapes and values."""
         if any(is_lazy(tensor) for tensor in [*model.parameters(), *model.buffers()]):
             with seeded(seed), torch.no_grad():
                 model(**snapshot(self._inputs_for(model)))
         return model
+
+    def state(self, model: Any) -> Tensors:
+        return state_of(model)
+
+    def unsaved(self, model: Any) -> set[str]:
+        return non_persistent(model)
+
+    @staticmethod
+    def finite(value: torch.Tensor) -> bool:
+        return bool(value.isfinite().all())
 
     def vary(self, seed: int) -> Any:
         model = self.build(seed)
