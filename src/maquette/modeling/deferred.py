@@ -3,10 +3,11 @@
 A constructor spends its time filling fresh parameters with random numbers that a checkpoint then replaces. Inside
 `Deferred`, a fill of freshly allocated memory is noted and not run; memory that nobody touches costs nothing. Whatever
 else a constructor does just happens: as soon as it *reads* a value that is still pending, or draws random numbers of
-its own, everything pending is run first, in order, so that it sees what it would see in plain torch. (One thing
-differs: after `torch.random.fork_rng`, the outer stream goes on from where it stood without the fills that wait.)
+its own, everything pending is run first, in order, so that it sees what it would see in plain torch.
 
-After the weights are assigned, `run` performs the fills that are still wanted.
+After the weights are assigned, `run` performs the fills that are still wanted. Numbers that follow from a seed which
+the constructor set itself are the same then as without a file; of the caller's random numbers, only those are drawn
+that are wanted.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,6 +21,14 @@ from maquette.modeling.interception import array_of, below_modes
 from maquette.modeling.provenance import Construction, Kind, current, entered, storage_id
 
 
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """Random numbers that follow each other: the caller's, or those after a seed that the constructor set."""
+
+    state: torch.Tensor  # of the generator where it goes on
+    is_seeded: bool  # by the constructor
+
+
 @dataclass(slots=True)
 class Fill:
     """One initialisation that was asked for and not run yet; it does not keep the memory alive."""
@@ -27,17 +36,17 @@ class Fill:
     operation: Callable[[torch.Tensor], Any]
     storage: StorageWeakRef
     view: tuple[torch.dtype, Any, torch.Size, tuple[int, ...]]  # type, offset, shape, strides
-    stream: torch.Tensor | None  # for random fills, the random state where this stretch of the stream began
+    stretch: Stretch | None  # where random fills take their numbers from
 
     @property
     def is_orphan(self) -> bool:
         """Tell whether the memory is gone: a tied or replaced weight's own, say."""
         return bool(self.storage.expired())
 
-    def run(self) -> None:
-        """Do it now."""
+    def run(self, *, to_nowhere: bool = False) -> None:
+        """Do it now; `to_nowhere` takes the random numbers only."""
         dtype, offset, size, stride = self.view
-        memory = torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
+        memory = None if to_nowhere else torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
         target = torch.empty(size, dtype=dtype) if memory is None else torch.empty(0, dtype=dtype, device=memory.device)
         self.operation(target if memory is None else target.set_(memory, offset, size, stride))
 
@@ -49,11 +58,13 @@ class Deferred:
         self._fresh: dict[int, StorageWeakRef] = {}
         self._pending: list[Fill] = []
         self._waiting: set[int] = set()
-        self._stream: torch.Tensor | None = None
-        self._numbers = b""  # of the stream
-        self._under_way = entered(_Operations(self))
+        self._stretches: dict[bytes, Stretch] = {}  # by the state that the generator was left in
+        self._operations = _Operations(self)
+        self._under_way = entered(self._operations)
+        self._known = b""  # the state that the generator is in if nobody has seeded it
 
     def __enter__(self) -> "Deferred":
+        self._known = _bytes_of(torch.default_generator.get_state())
         self._under_way.__enter__()
         return self
 
@@ -71,27 +82,42 @@ class Deferred:
     def run(self, *, except_for: Iterable[torch.Tensor] = ()) -> None:
         """Run what is pending, in the order it was asked for, but not for the memory of these tensors."""
         skipped = {storage_id(tensor) for tensor in except_for}
-        wanted = [fill for fill in self._take_pending() if fill.storage.cdata not in skipped]
-        while wanted and wanted[-1].is_orphan:
-            wanted.pop()
-        with torch.no_grad():
-            for fill in wanted:
-                fill.run()
+        wanted: list[tuple[Fill, bool]] = []
+        needed: set[Stretch | None] = set()  # in which something wanted comes later
+        for fill in reversed(self._take_pending()):
+            is_wanted = fill.storage.cdata not in skipped and (bool(wanted) or not fill.is_orphan)
+            if is_wanted or (fill.stretch is not None and fill.stretch.is_seeded and fill.stretch in needed):
+                wanted.append((fill, not is_wanted))
+                needed.add(fill.stretch)
+        self._do(reversed(wanted))
 
     def flush(self) -> None:
         """Run everything pending with the random numbers that plain torch would have given it."""
-        now = torch.get_rng_state()
-        current = self._stream if _bytes_of(now) == self._numbers else None
-        state: torch.Tensor | None = None
+        self._do((fill, False) for fill in self._take_pending())
+
+    def _do(self, fills: Iterable[tuple[Fill, bool]]) -> None:
+        """Run fills, each with the numbers of its stretch, and leave the generator where it would be after them."""
+        now, last = torch.get_rng_state(), None
+        current = self._stretches.get(_bytes_of(now))
+        self._stretches = {}
         with torch.no_grad():
-            for fill in self._take_pending():
-                if fill.stream is not None and fill.stream is not state:
-                    state = fill.stream
-                    torch.set_rng_state(state)
-                fill.run()
-        if state is not None and state is not current:  # the constructor reseeded after the last pending draw
-            torch.set_rng_state(now)
-        self._stream, self._numbers = None, b""
+            for fill, to_nowhere in fills:
+                if fill.stretch is not None and fill.stretch is not last:
+                    if last is not None:
+                        last.state = torch.get_rng_state()
+                    last = fill.stretch
+                    torch.set_rng_state(last.state)
+                fill.run(to_nowhere=to_nowhere)
+        if last is not None:
+            last.state = torch.get_rng_state()
+        torch.set_rng_state(now if current is None else current.state)
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        """Take note that the generator has only drawn numbers."""
+        self._known = _bytes_of(torch.default_generator.get_state())
+        if isinstance(outer := self._operations.outer, _Operations):
+            outer.deferred.goes_on()
 
     def _take_pending(self) -> list[Fill]:
         pending, self._pending, self._waiting = self._pending, [], set()
@@ -103,14 +129,21 @@ class Deferred:
         """Take down a fill instead of running it; False where it can't wait, as the memory is not fresh."""
         if (storage := self._fresh.get(storage_id(target))) is None:
             return False
-        if random:
-            now = torch.default_generator.get_state()
-            if (numbers := _bytes_of(now)) != self._numbers:
-                self._stream, self._numbers = now, numbers
         view = target.dtype, target.storage_offset(), target.size(), target.stride()
         self._waiting.add(storage.cdata)
-        self._pending.append(Fill(operation, storage, view, self._stream if random else None))
+        self._pending.append(Fill(operation, storage, view, self._stretch() if random else None))
         return True
+
+    def _stretch(self) -> Stretch:
+        """Give the stretch that the generator is in."""
+        now = torch.default_generator.get_state()
+        if (found := self._stretches.get(_bytes_of(now))) is None:
+            found = Stretch(now, is_seeded=_bytes_of(now) != self._known)
+            with below_modes():  # a number drawn in vain: now the same seed, set again, is seen
+                torch.rand(1, device="cpu", generator=torch.default_generator)
+            self._known = _bytes_of(torch.default_generator.get_state())
+            self._stretches[self._known] = found
+        return found
 
     def allocated(self, memory: StorageWeakRef) -> None:
         """Remember memory that nothing was written to yet."""
@@ -164,5 +197,7 @@ class _Operations(Construction):
 
     def _follow(self, kind: Kind, written: list[torch.Tensor], inputs: list[torch.Tensor], result: Any) -> None:
         super()._follow(kind, written, inputs, result)
+        if kind.random:
+            self.deferred.goes_on()
         for tensor in written:
             self.deferred.written(tensor)
