@@ -19,7 +19,11 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, StaticCache
 from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
 
 
 class TideConfig(PretrainedConfig):
@@ -194,9 +198,22 @@ class TideCache(TidePreTrainedModel, GenerationMixin):
                 "use_cache": use_cache, "attention_mask": attention_mask, "cache_position": cache_position}
 
 
-class TideModernModel(TideBase):
-    """2025: a cache made with the configuration, keywords handed on."""
+def eager_attention_forward(module, query, key, value, attention_mask, scaling, dropout=0.0, **kwargs):
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
+
+class TideModernModel(TideBase):
+    """2025: a cache made with the configuration, masks and attention by name, keywords handed on."""
+
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    @merge_with_config_defaults
+    @capture_outputs
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None,
                 **kwargs):
         if use_cache and past_key_values is None:
@@ -206,16 +223,23 @@ class TideModernModel(TideBase):
         if position_ids is None:
             position_ids = places.unsqueeze(0)
         x = self.wte(input_ids) + self.wpe(position_ids)
-        mask = causal_mask(attention_mask, places, seen + input_ids.shape[1], x.dtype)
+        mask = create_causal_mask(config=self.config, inputs_embeds=x, attention_mask=attention_mask,
+                                  past_key_values=past_key_values, position_ids=position_ids)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         for layer in self.h:
             q, k, v = layer.split(x)
             if past_key_values is not None:
                 k, v = past_key_values.update(k, v, layer.layer_idx)
-            x = layer.join(x, q, k, v, mask)
+            mixed, _ = attend(layer, q, k, v, mask, dropout=0.0, scaling=q.shape[-1] ** -0.5, **kwargs)
+            x = x + layer.out(mixed.flatten(2))
+            x = x + torch.tanh(layer.mlp(x))
         return BaseModelOutputWithPast(last_hidden_state=self.ln_f(x), past_key_values=past_key_values)
 
 
 class TideModern(TidePreTrainedModel, GenerationMixin):
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
     def __init__(self, config):
         super().__init__(config)
         self.transformer = TideModernModel(config)
@@ -225,8 +249,7 @@ class TideModern(TidePreTrainedModel, GenerationMixin):
     def forward(self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, labels=None,
                 use_cache=None, logits_to_keep: Union[int, torch.Tensor] = 0, **kwargs):
         out = self.transformer(input_ids, attention_mask, position_ids, past_key_values, use_cache, **kwargs)
-        slice_indices = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(out.last_hidden_state[:, slice_indices, :])
+        logits = self.lm_head(slice_logits_to_keep(out.last_hidden_state, logits_to_keep))
         return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
 '''
 KINDS = ("TideTuples", "TideCache", "TideModern")

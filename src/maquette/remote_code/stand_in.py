@@ -18,16 +18,22 @@ from maquette.errors import RemoteCodeError, did_you_mean
 PEER_VERSION = "5.23.0"
 HOMES = {
     "docstrings": (
+        "RopeParameters",
         "add_code_sample_docstrings",
         "add_end_docstrings",
         "add_start_docstrings",
         "add_start_docstrings_to_model_forward",
         "auto_docstring",
         "can_return_tuple",
+        "capture_outputs",
         "check_model_inputs",
         "deprecate_kwarg",
+        "merge_with_config_defaults",
         "replace_return_docstrings",
+        "rope_config_validation",
         "use_kernel_forward_from_hub",
+        "use_kernel_func_from_hub",
+        "use_kernelized_func",
     ),
     "constants": (
         "CONFIG_NAME",
@@ -86,6 +92,16 @@ HOMES = {
         "_prepare_4d_causal_attention_mask",
         "_prepare_4d_causal_attention_mask_for_sdpa",
     ),
+    "causal_masks": (
+        "ALL_ATTENTION_FUNCTIONS",
+        "AttentionInterface",
+        "create_bidirectional_mask",
+        "create_causal_mask",
+        "create_sliding_window_causal_mask",
+        "sdpa_attention_forward",
+        "slice_logits_to_keep",
+    ),
+    "rotary": ("ROPE_INIT_FUNCTIONS", "dynamic_rope_update"),
     "layers": (
         "ALL_LAYERNORM_LAYERS",
         "Conv1D",
@@ -109,7 +125,8 @@ PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer
 # Modules of Transformers that code takes as objects: `from transformers import utils`.
 _MODULES = """
     activations cache_utils configuration_utils file_utils generation image_processing_utils image_utils
-    modeling_attn_mask_utils modeling_outputs modeling_utils models processing_utils pytorch_utils
+    masking_utils modeling_attn_mask_utils modeling_layers modeling_outputs modeling_rope_utils modeling_utils models
+    processing_utils pytorch_utils
     tokenization_utils tokenization_utils_base tokenization_utils_fast utils
 """
 MODULES = frozenset(_MODULES.split())

@@ -1,6 +1,7 @@
 """Decorators from Transformers that concern documentation and calling habits; what they decorate works as it is."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,6 +66,31 @@ def check_model_inputs(function: Any = None, **settings: Any) -> Any:
     return _unchanged if function is None else function
 
 
+capture_outputs = check_model_inputs
+
+
+def use_kernelized_func(*functions: Any) -> Callable[[Decorated], Decorated]:
+    """Leave a layer with the functions that are written beside it."""
+    return _unchanged
+
+
+use_kernel_func_from_hub = use_kernelized_func
+
+
+def merge_with_config_defaults(forward: Any) -> Any:
+    """Have a `forward` take `use_cache` from the configuration where the call does not say it."""
+    signature = inspect.signature(forward)
+
+    @functools.wraps(forward)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(self, *args, **kwargs)
+        if given.arguments.get("use_cache") is None and "use_cache" in signature.parameters:
+            given.arguments["use_cache"] = getattr(self.config, "use_cache", None) and not self.training
+        return forward(*given.args, **given.kwargs)
+
+    return wrapped
+
+
 def can_return_tuple(forward: Any) -> Any:
     """Have a `forward` that always gives an output class give a tuple where `return_dict=False` asks for it."""
 
@@ -75,3 +101,10 @@ def can_return_tuple(forward: Any) -> Any:
         return output if wanted or not hasattr(output, "to_tuple") else output.to_tuple()
 
     return wrapped
+
+
+RopeParameters = dict[str, Any]  # a type, for annotations
+
+
+def rope_config_validation(config: Any, ignore_keys: Any = None) -> None:
+    """Accept a configuration; what is wrong with its rotations is an error where frequencies are computed."""
