@@ -10,7 +10,7 @@ import maquette.modeling.trees
 import maquette.remote_code.finder  # noqa: F401 - finds the code of checkpoints, for pickles of another process too
 from maquette.storage.version import __version__ as __version__
 
-# Where each public name lives. Names of built-in architectures come from their model cards, AutoClasses from the
+# Where each public name lives. Names of built-in architectures come from their model entries, AutoClasses from the
 # registry.
 _HOMES = {
     "configuration": ("PretrainedConfig", "PreTrainedConfig"),
@@ -113,7 +113,7 @@ _HOMES = {
         "XVectorOutput",
     ),
     "auto.preprocessors": ("AutoTokenizer", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor"),
-    "registry": ("ModelCard",),
+    "registry": ("ModelCard", "ModelEntry"),
     "batch.features": ("BatchFeature",),
     "text.function_schemas": ("get_json_schema",),
     "text.encoding": ("BatchEncoding", "CharSpan", "TokenSpan"),

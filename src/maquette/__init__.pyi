@@ -216,6 +216,7 @@ from maquette.pipelines.text_tokens import FillMaskPipeline as FillMaskPipeline
 from maquette.pipelines.token_classification import TokenClassificationPipeline as TokenClassificationPipeline
 from maquette.processing.processor import ProcessorMixin as ProcessorMixin
 from maquette.registry import ModelCard as ModelCard
+from maquette.registry import ModelEntry as ModelEntry
 from maquette.text.byte_level_tokenization import ByteLevelBPETokenizer as ByteLevelBPETokenizer
 from maquette.text.byte_level_tokenization import ByteLevelBPETokenizerFast as ByteLevelBPETokenizerFast
 from maquette.text.encoding import BatchEncoding as BatchEncoding

@@ -1,8 +1,8 @@
-"""Which architectures there are: model cards, packages that bring cards, and what the user registered.
+"""Which architectures there are: model entries, packages that bring some, and what the user registered.
 
-Nothing here enumerates models. A card is found in `maquette/models/<name>/__init__.py`, or through the entry point
-group `maquette.models` of an installed package; classes are named as `"module:Class"` and imported when asked for. A
-folder whose models have several model types has a card for each: `CARDS`.
+Nothing here enumerates models. An entry is the `CARD` of `maquette/models/<name>/__init__.py`, or comes by the entry
+point group `maquette.models` of an installed package; classes are named as `"module:Class"` and imported when asked
+for. A folder whose models have several model types has one for each: `CARDS`.
 """
 
 import functools
@@ -84,7 +84,7 @@ AUTO_CLASSES = ("AutoConfig", *MODEL_AUTO_CLASSES, *PREPROCESSOR_AUTO_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class ModelEntry:
     """What an architecture's folder says of itself: names only, nothing is imported to read it.
 
     Args:
@@ -126,27 +126,30 @@ class ModelCard:
         return {reference.partition(":")[2]: reference for reference in references if reference}
 
 
+ModelCard = ModelEntry  # what packages may know it as; elsewhere a model card is a repository's README
+
+
 @functools.cache
-def built_in_cards() -> dict[str, ModelCard]:
+def built_in_cards() -> dict[str, ModelEntry]:
     """Read the cards of `maquette.models`, by model type."""
     folder = importlib.import_module("maquette.models").__path__
     found = (importlib.import_module(f"maquette.models.{module.name}") for module in pkgutil.iter_modules(folder))
     return {card.model_type: card for module in found for card in cards_of(module)}
 
 
-def cards_of(found: Any) -> tuple[ModelCard, ...]:
+def cards_of(found: Any) -> tuple[ModelEntry, ...]:
     """Give the cards of a folder: itself where it is one, otherwise what it calls `CARDS`, or `CARD`."""
-    if isinstance(found, ModelCard | tuple | list):
+    if isinstance(found, ModelEntry | tuple | list):
         return tuple(found) if isinstance(found, tuple | list) else (found,)
     return tuple(found.CARDS) if hasattr(found, "CARDS") else (found.CARD,)
 
 
 @functools.cache
-def installed_cards() -> dict[str, ModelCard]:
+def installed_cards() -> dict[str, ModelEntry]:
     """Read the cards that installed packages declare under the entry point group `maquette.models`."""
     from importlib.metadata import entry_points
 
-    cards: dict[str, ModelCard] = {}
+    cards: dict[str, ModelEntry] = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             found = cards_of(point.load())
@@ -161,12 +164,12 @@ def installed_cards() -> dict[str, ModelCard]:
     return cards
 
 
-def card_for(model_type: str) -> ModelCard | None:
+def card_for(model_type: str) -> ModelEntry | None:
     """Find the card of a model type among the built-in and the installed ones."""
     return built_in_cards().get(model_type) or installed_cards().get(model_type)
 
 
-def cards() -> Iterator[ModelCard]:
+def cards() -> Iterator[ModelEntry]:
     """Go through all cards, the built-in ones first."""
     yield from built_in_cards().values()
     yield from installed_cards().values()
@@ -279,7 +282,7 @@ def support_table() -> str:
     return "\n".join(rows)
 
 
-def _tasks_in(card: ModelCard, framework: str) -> str:
+def _tasks_in(card: ModelEntry, framework: str) -> str:
     """List the tasks a card has a model for; those of another framework that are torch's are not said again."""
     torch, prefix = card.models_in("torch"), PREFIXES[framework]
     found = [name.removeprefix(prefix) for name in card.models_in(framework)]

@@ -1,7 +1,7 @@
 """AutoClasses: from a folder or a repository to the right class, whoever wrote it.
 
 Which class it is, is decided in this order: what the user registered, the folder's own code (`auto_map`) if the caller
-trusts it, the model cards. A folder that brings code never quietly becomes a built-in model of the same type.
+trusts it, the model entries. A folder that brings code never quietly becomes a built-in model of the same type.
 """
 
 import os

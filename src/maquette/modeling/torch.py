@@ -88,7 +88,6 @@ class PreTrainedModel(
     supports_gradient_checkpointing: ClassVar[bool] = False
     accepts_loss_kwargs: ClassVar[bool] = False  # whether `forward` takes `num_items_in_batch` (other Trainers ask)
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
-    _is_constructed = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

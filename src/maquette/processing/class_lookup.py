@@ -1,7 +1,7 @@
 """Which class a folder's tokenizer, image processor, feature extractor or processor is of.
 
 It is decided in this order: what the user registered, the folder's own code (`auto_map`) if the caller trusts it, the
-class that the file names, the model card.
+class that the file names, the model entry.
 """
 
 from collections.abc import Mapping

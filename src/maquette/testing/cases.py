@@ -1,4 +1,4 @@
-"""The models to examine: for every model card, every class that it names, on the card's tiny configuration.
+"""The models to examine: for every model entry, every class that it names, on the card's tiny configuration.
 
     @pytest.mark.parametrize("case", cases(), ids=str)
     def test_model(case):
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maquette.errors import ConfigurationError
-from maquette.registry import ModelCard, cards
+from maquette.registry import ModelEntry, cards
 from maquette.testing.model import check_model
 from maquette.testing.report import Report
 
@@ -21,7 +21,7 @@ from maquette.testing.report import Report
 class Case:
     """One model class of one card. Nothing is imported until it is asked for."""
 
-    card: ModelCard
+    card: ModelEntry
     auto_class: str
     reference: str
 
@@ -42,7 +42,7 @@ class Case:
         return check_model(self.model_class, self.config(), **options)
 
 
-def cases(card_list: Iterable[ModelCard] | None = None, *, framework: str = "torch") -> list[Case]:
+def cases(card_list: Iterable[ModelEntry] | None = None, *, framework: str = "torch") -> list[Case]:
     """List every model class of a framework once, of all cards there are or of those given."""
     found: dict[tuple[str, str], Case] = {}
     for card in cards() if card_list is None else card_list:
@@ -51,7 +51,7 @@ def cases(card_list: Iterable[ModelCard] | None = None, *, framework: str = "tor
     return list(found.values())
 
 
-def tiny_config(card: ModelCard) -> Any:
+def tiny_config(card: ModelEntry) -> Any:
     """Make the smallest useful configuration of a card's architecture.
 
     Raises:
@@ -61,6 +61,6 @@ def tiny_config(card: ModelCard) -> Any:
     if not tiny:
         raise ConfigurationError(
             f"The card of {card.model_type!r} supplies no tiny configuration. Give it the fields of the smallest "
-            "useful one: ModelCard(…, tiny={'dim': 16, 'n_layers': 2})."
+            "useful one: ModelEntry(…, tiny={'dim': 16, 'n_layers': 2})."
         )
     return card.load(card.config)(**tiny)

@@ -71,7 +71,7 @@ def _reference(counterpart: Any) -> tuple[str, str]:
 
 
 def _on_the_card(model_class: Any) -> list[tuple[str, str]]:
-    """Find the classes that a model card has under the same task in other frameworks."""
+    """Find the classes that a model entry has under the same task in other frameworks."""
     own = half_of(model_class)
     for card in cards():
         for auto_class, reference in card.models_in(own).items():

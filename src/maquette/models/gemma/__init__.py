@@ -1,4 +1,4 @@
-from maquette.registry import ModelCard
+from maquette.registry import ModelEntry
 
 TINY = {
     "vocab_size": 40,
@@ -14,7 +14,7 @@ TINY = {
 }
 
 CARDS = (
-    ModelCard(
+    ModelEntry(
         package=__name__,
         model_type="gemma2",
         config="configuration:Gemma2Config",
@@ -28,7 +28,7 @@ CARDS = (
         exports=("modeling:Gemma2PreTrainedModel", "tokenization:GemmaTokenizer"),
         tiny=TINY,
     ),
-    ModelCard(
+    ModelEntry(
         package=__name__,
         model_type="gemma3_text",
         config="configuration:Gemma3TextConfig",

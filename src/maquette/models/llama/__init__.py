@@ -1,4 +1,4 @@
-from maquette.registry import ModelCard
+from maquette.registry import ModelEntry
 
 TINY = {
     "vocab_size": 40,
@@ -16,9 +16,9 @@ SENTENCEPIECE = (None, "tokenization:LlamaTokenizerFast")
 BYTE_LEVEL = ("tokenization:Qwen2Tokenizer", "tokenization:Qwen2TokenizerFast")
 
 
-def _card(model_type: str, name: str, *, tokenizer: tuple[str | None, str], **tiny: object) -> ModelCard:
+def _card(model_type: str, name: str, *, tokenizer: tuple[str | None, str], **tiny: object) -> ModelEntry:
     """Describe one of the family; all have the same heads."""
-    return ModelCard(
+    return ModelEntry(
         package=__name__,
         model_type=model_type,
         config=f"configuration:{name}Config",

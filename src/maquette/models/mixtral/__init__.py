@@ -1,4 +1,4 @@
-from maquette.registry import ModelCard
+from maquette.registry import ModelEntry
 
 TINY = {
     "vocab_size": 40,
@@ -13,9 +13,9 @@ TINY = {
 }
 
 
-def _card(model_type: str, name: str, **tiny: object) -> ModelCard:
+def _card(model_type: str, name: str, **tiny: object) -> ModelEntry:
     """Describe one of the family; both have the same heads."""
-    return ModelCard(
+    return ModelEntry(
         package=__name__,
         model_type=model_type,
         config=f"configuration:{name}Config",

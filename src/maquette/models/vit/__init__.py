@@ -1,6 +1,6 @@
-from maquette.registry import ModelCard
+from maquette.registry import ModelEntry
 
-CARD = ModelCard(
+CARD = ModelEntry(
     package=__name__,
     model_type="vit",
     config="configuration:ViTConfig",
