@@ -86,6 +86,14 @@ _HOMES = {
     "modeling.layers.feed_forward": ("GatedFeedForward",),
     "modeling.layers.norms": ("RMSNorm",),
     "modeling.layers.rotary": ("RotaryEmbedding",),
+    "modeling.encoder_decoder_outputs": (
+        "GenerateBeamEncoderDecoderOutput",
+        "GenerateEncoderDecoderOutput",
+        "Seq2SeqLMOutput",
+        "Seq2SeqModelOutput",
+        "Seq2SeqQuestionAnsweringModelOutput",
+        "Seq2SeqSequenceClassifierOutput",
+    ),
     "modeling.outputs": (
         "ModelOutput",
         "BaseModelOutput",

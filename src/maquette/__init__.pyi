@@ -85,6 +85,16 @@ from maquette.modeling.backbone import BackboneConfigMixin as BackboneConfigMixi
 from maquette.modeling.backbone import BackboneMixin as BackboneMixin
 from maquette.modeling.embeddings import find_pruneable_heads_and_indices as find_pruneable_heads_and_indices
 from maquette.modeling.embeddings import prune_linear_layer as prune_linear_layer
+from maquette.modeling.encoder_decoder_outputs import (
+    GenerateBeamEncoderDecoderOutput as GenerateBeamEncoderDecoderOutput,
+)
+from maquette.modeling.encoder_decoder_outputs import GenerateEncoderDecoderOutput as GenerateEncoderDecoderOutput
+from maquette.modeling.encoder_decoder_outputs import Seq2SeqLMOutput as Seq2SeqLMOutput
+from maquette.modeling.encoder_decoder_outputs import Seq2SeqModelOutput as Seq2SeqModelOutput
+from maquette.modeling.encoder_decoder_outputs import (
+    Seq2SeqQuestionAnsweringModelOutput as Seq2SeqQuestionAnsweringModelOutput,
+)
+from maquette.modeling.encoder_decoder_outputs import Seq2SeqSequenceClassifierOutput as Seq2SeqSequenceClassifierOutput
 from maquette.modeling.flax import FlaxPreTrainedModel as FlaxPreTrainedModel
 from maquette.modeling.flax_layers import FLAX_ACT2FN as FLAX_ACT2FN
 from maquette.modeling.outputs import BackboneOutput as BackboneOutput
@@ -111,6 +121,13 @@ from maquette.modeling.outputs import XVectorOutput as XVectorOutput
 from maquette.modeling.tf import TFPreTrainedModel as TFPreTrainedModel
 from maquette.modeling.tf_layers import TF_ACT2FN as TF_ACT2FN
 from maquette.modeling.torch import PreTrainedModel as PreTrainedModel
+from maquette.models.bart.configuration import BartConfig as BartConfig
+from maquette.models.bart.modeling import BartForCausalLM as BartForCausalLM
+from maquette.models.bart.modeling import BartForConditionalGeneration as BartForConditionalGeneration
+from maquette.models.bart.modeling import BartForQuestionAnswering as BartForQuestionAnswering
+from maquette.models.bart.modeling import BartForSequenceClassification as BartForSequenceClassification
+from maquette.models.bart.modeling import BartModel as BartModel
+from maquette.models.bart.modeling import BartPreTrainedModel as BartPreTrainedModel
 from maquette.models.distilbert.configuration import DistilBertConfig as DistilBertConfig
 from maquette.models.distilbert.modeling import DistilBertForMaskedLM as DistilBertForMaskedLM
 from maquette.models.distilbert.modeling import DistilBertForMultipleChoice as DistilBertForMultipleChoice
@@ -160,6 +177,14 @@ from maquette.models.resnet.modeling_tf import TFResNetBackbone as TFResNetBackb
 from maquette.models.resnet.modeling_tf import TFResNetForImageClassification as TFResNetForImageClassification
 from maquette.models.resnet.modeling_tf import TFResNetModel as TFResNetModel
 from maquette.models.resnet.modeling_tf import TFResNetPreTrainedModel as TFResNetPreTrainedModel
+from maquette.models.t5.configuration import T5Config as T5Config
+from maquette.models.t5.modeling import T5EncoderModel as T5EncoderModel
+from maquette.models.t5.modeling import T5ForConditionalGeneration as T5ForConditionalGeneration
+from maquette.models.t5.modeling import T5ForQuestionAnswering as T5ForQuestionAnswering
+from maquette.models.t5.modeling import T5ForSequenceClassification as T5ForSequenceClassification
+from maquette.models.t5.modeling import T5ForTokenClassification as T5ForTokenClassification
+from maquette.models.t5.modeling import T5Model as T5Model
+from maquette.models.t5.modeling import T5PreTrainedModel as T5PreTrainedModel
 from maquette.models.vit.configuration import ViTConfig as ViTConfig
 from maquette.models.vit.image_processing import ViTFeatureExtractor as ViTFeatureExtractor
 from maquette.models.vit.image_processing import ViTImageProcessor as ViTImageProcessor

@@ -13,13 +13,15 @@ from maquette.testing import cases, check_config, tiny_config
 CARDS = {case.card.model_type: case.card for case in cases()}
 
 
-# Decoders share most of their code: one is examined wholly, the others where they can differ.
-WHOLE, QUICK = "llama-LlamaForCausalLM", ("batch", "gradients", "reload")
+# Decoders share most of their code: one is examined wholly, and one with an encoder; the others where they can differ.
+WHOLE = ("llama-LlamaForCausalLM", "t5-T5ForConditionalGeneration")
+QUICK = ("batch", "gradients", "reload")
+GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 def is_relative(case) -> bool:
     """Tell whether a case is a decoder that another one stands for."""
-    return "AutoModelForCausalLM" in case.card.models and str(case) != WHOLE
+    return not {*GENERATING}.isdisjoint(case.card.models) and str(case) not in WHOLE
 
 
 def is_first(case) -> bool:
@@ -37,7 +39,7 @@ def test_model(case) -> None:
 @pytest.mark.parametrize("case", [case for case in cases() if is_relative(case)], ids=str)
 def test_relative(case) -> None:
     wanted = {*QUICK, "export", "half_precision"} if is_first(case) else {*QUICK}
-    if case.auto_class == "AutoModelForCausalLM":
+    if case.auto_class in GENERATING:
         wanted |= {"causality", "cache", "ragged", "generation"}
     assert set(case.check(only=wanted).passed) == wanted
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maquette.generation.sources import Sources
+
 Places = tuple[Tensor, Tensor]  # slots, and places in these
 
 # Memory grows by whole blocks of so many tokens. A windowed layer keeps one block more than its window, so that drafts
@@ -85,6 +87,7 @@ class _Memory:
     highest: list[int] = field(default_factory=list)  # the most that each slot's length has been
     layers: list[KeyValues] = field(default_factory=list)
     states: list[tuple[str, Tensor]] = field(default_factory=list)  # whose, and (slots, …)
+    sources: Sources = field(default_factory=Sources)  # what rows look at beside their own text
     forwards: int = 0  # begun
     longest: int = 0  # the length of the longest row, or more than any layer has room for where slots are new
     is_fresh: bool = True  # no row had read anything before the last forward
@@ -132,6 +135,11 @@ class Cache:
         return self._first
 
     @property
+    def sources(self) -> Sources:
+        """What an encoder made for the slots of the memory."""
+        return self._memory.sources
+
+    @property
     def _slots(self) -> slice:
         return slice(self._first, None if self._count is None else self._first + self._count)
 
@@ -151,6 +159,7 @@ class Cache:
     def memory_footprint(self) -> int:
         """Count the bytes of everything that is kept."""
         tensors = [t for layer in self._memory.layers for t in (layer.keys, layer.values)]
+        tensors += self._memory.sources.tensors()
         return sum(t.nbytes for t in [*tensors, *(state for _, state in self._memory.states)])
 
     def __len__(self) -> int:
@@ -309,6 +318,7 @@ class Cache:
     def clear(self, slot: int) -> None:
         """Forget what a row has read."""
         self._memory.lengths[slot] = self._memory.highest[slot] = 0
+        self._memory.sources.clear(slot)
         for _, state in self._memory.states:
             state[slot] = 0
 
@@ -337,6 +347,7 @@ class Cache:
 
     def _copy(self, sources: list[int], targets: list[int], *, last: list[int] | None = None) -> None:
         memory = self._memory
+        memory.sources.copy(sources, targets)
         lengths, highest = memory.lengths[:], memory.highest[:]
         longest = max((lengths[source] for source in sources), default=0)
         for source, target in zip(sources, targets, strict=True):
@@ -367,6 +378,7 @@ class Cache:
         for layer in memory.layers:
             layer.map(lambda t: t.transpose(1, 2).index_select(0, index.to(t.device)).transpose(1, 2))
         memory.states = [(owner, s.index_select(0, index.to(s.device))) for owner, s in memory.states]
+        memory.sources.select(chosen)
         memory.lengths = [memory.lengths[row] for row in chosen]
         memory.highest = [memory.highest[row] for row in chosen]
 
@@ -429,6 +441,7 @@ class Cache:
             copied.keys, copied.values = layer.keys.clone(), layer.values.clone()
             new._memory.layers.append(copied)
         new._memory.states = [(owner, state.clone()) for owner, state in old.states]
+        new._memory.sources = old.sources.clone()
         new.width = self.width
         return new
 

@@ -39,15 +39,15 @@ class EncoderRepetitionPenaltyLogitsProcessor(LogitsProcessor):
 
     Args:
         penalty: above 1 for texts that keep to the input.
-        encoder_input_ids: `(texts, length)`, without padding.
+        encoder_input_ids: `(texts, length)` without padding, or rows of different lengths.
     """
 
-    def __init__(self, penalty: float, encoder_input_ids: Tensor) -> None:
+    def __init__(self, penalty: float, encoder_input_ids: Tensor | RaggedIds) -> None:
         self.penalty, self.encoder_input_ids = 1 / _positive("penalty", penalty), encoder_input_ids
 
     def process(self, rows: RaggedIds, scores: Tensor) -> Tensor:
         """Give scores in which tokens of the input count more."""
-        inputs = RaggedIds.of_batch(_for_rows(self.encoder_input_ids, rows))
+        inputs = _for_rows(self.encoder_input_ids, rows)
         return _scaled(scores, inputs.counts(scores.shape[-1]) > 0, self.penalty)
 
 
@@ -87,15 +87,21 @@ class NoRepeatNGramLogitsProcessor(LogitsProcessor):
 
 
 class EncoderNoRepeatNGramLogitsProcessor(LogitsProcessor):
-    """Forbids every token that would complete an n-gram of the encoder's input, `(texts, length)` without padding."""
+    """Forbids every token that would complete an n-gram of the encoder's input.
 
-    def __init__(self, encoder_ngram_size: int, encoder_input_ids: Tensor) -> None:
+    Args:
+        encoder_ngram_size: tokens of an n-gram.
+        encoder_input_ids: `(texts, length)` without padding, or rows of different lengths.
+    """
+
+    def __init__(self, encoder_ngram_size: int, encoder_input_ids: Tensor | RaggedIds) -> None:
         self.ngram_size = _count("encoder_ngram_size", encoder_ngram_size)
-        self.encoder_input_ids = encoder_input_ids if encoder_input_ids.dim() == 2 else encoder_input_ids[None]
+        is_row = isinstance(encoder_input_ids, Tensor) and encoder_input_ids.dim() == 1
+        self.encoder_input_ids = encoder_input_ids[None] if is_row else encoder_input_ids  # type: ignore[index]
 
     def process(self, rows: RaggedIds, scores: Tensor) -> Tensor:
         """Give scores with `-inf` for what would copy an n-gram."""
-        inputs = RaggedIds.of_batch(_for_rows(self.encoder_input_ids, rows))
+        inputs = _for_rows(self.encoder_input_ids, rows)
         if inputs.width < self.ngram_size:
             return scores
         return scores.masked_fill(_completing(inputs, rows, self.ngram_size, scores.shape[-1]), -math.inf)
@@ -175,10 +181,11 @@ def _scaled(scores: Tensor, chosen: Tensor, penalty: float) -> Tensor:
     return torch.where(chosen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
-def _for_rows(encoder_ids: Tensor, rows: RaggedIds) -> Tensor:
+def _for_rows(encoder_ids: Tensor | RaggedIds, rows: RaggedIds) -> RaggedIds:
     """Give each row the encoder's input that it continues."""
-    beams = max(len(rows) // len(encoder_ids), 1) if max(rows.texts) >= len(encoder_ids) else 1
-    return encoder_ids[torch.tensor(rows.texts, device=encoder_ids.device) // beams]
+    inputs = RaggedIds.of_batch(encoder_ids) if isinstance(encoder_ids, Tensor) else encoder_ids
+    beams = max(len(rows) // len(inputs), 1) if max(rows.texts) >= len(inputs) else 1
+    return inputs.select([text // beams for text in rows.texts])
 
 
 def _positive(name: str, value: float) -> float:

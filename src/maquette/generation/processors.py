@@ -57,7 +57,7 @@ def processors_for(
     device: str | torch.device = "cpu",
     custom: Sequence[Any] = (),
     prefix_allowed_tokens_fn: Callable[[int, Tensor], Sequence[int]] | None = None,
-    encoder_input_ids: Tensor | None = None,
+    encoder_input_ids: Tensor | RaggedIds | None = None,
     unconditional: Callable[[RaggedIds], Tensor] | None = None,
 ) -> LogitsProcessorList:
     """Give the functions on logits that settled settings ask for, in the order in which they are applied.
@@ -69,7 +69,7 @@ def processors_for(
         device: where the ids will be.
         custom: the caller's own: each stands for the built-in one of its class, or before what shapes sampling.
         prefix_allowed_tokens_fn: which tokens may follow, `f(number of the prompt, ids) -> ids`.
-        encoder_input_ids: `(texts, length)`, where the model has an encoder of texts.
+        encoder_input_ids: `(texts, length)` or ragged, where the model has an encoder of texts.
         unconditional: gives scores without the prompt, for `guidance_scale`.
 
     Raises:
@@ -115,7 +115,9 @@ def _guiding(
         yield GuidanceLogitsProcessor(config.guidance_scale or 1, unconditional)
 
 
-def _penalties(config: GenerationConfig, ends: Sequence[int], inputs: Tensor | None) -> Iterator[LogitsProcessor]:
+def _penalties(
+    config: GenerationConfig, ends: Sequence[int], inputs: Tensor | RaggedIds | None
+) -> Iterator[LogitsProcessor]:
     if config.exponential_decay_length_penalty is not None and not ends:
         raise ConfigurationError("exponential_decay_length_penalty raises the end's score, and no token is the end.")
     of_encoder = (config.encoder_repetition_penalty or 1) != 1 or config.encoder_no_repeat_ngram_size

@@ -15,6 +15,7 @@ from maquette.errors import InputError
 from maquette.generation.cache import Cache
 from maquette.generation.foreign_reading import NAMES as CACHE_NAMES
 from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign, join_tokens
+from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.step_outputs import align_attentions, join_rows, pick_row
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class CachedReader:
         cache: to go on from; a new one unless given.
         inputs: what else belongs to each prompt, `(prompts, …)`, given with a row's first tokens.
         options: arguments for every call.
+        prefix: of the arguments that take new tokens: "decoder_" where an encoder takes `input_ids`.
         pad: the id that stands at padding; any will do, for it is never read.
     """
 
@@ -79,16 +81,18 @@ class CachedReader:
         cache: Cache,
         inputs: Mapping[str, Tensor] | None = None,
         options: Mapping[str, Any] | None = None,
+        prefix: str = "",
         pad: int = 0,
         device: Any = "cpu",
     ) -> None:
         self.model, self.cache, self.inputs, self.pad, self.device = model, cache, dict(inputs or {}), pad, device
-        self.options = dict(options or {})
+        self.options, self.prefix = dict(options or {}), prefix
         if "use_cache" in names:
             self.options["use_cache"] = True
         if "return_dict" in names:
             self.options["return_dict"] = True
         self.keeps_logits = "logits_to_keep" in names
+        self.gives_states = any(self.options.get(f"output_{name}") for name in STATES)
 
     @property
     def can_rewind(self) -> bool:
@@ -99,10 +103,12 @@ class CachedReader:
         """Read new tokens, as `Reader` says."""
         view = self.cache.narrow(first, len(rows))
         is_first = not any(view.lengths)
-        arguments: dict[str, Any] = {**pad_rows(rows, self.pad, self.device)}
+        can_share = is_first and not self.gives_states
+        if can_share and not isinstance(rows, Tensor) and len({id(row) for row in rows}) < len(rows):
+            return self._read_once(first, rows, numbers, last)
+        arguments: dict[str, Any] = {**pad_rows(rows, self.pad, self.device, prefix=self.prefix)}
         if is_first and self.inputs:
-            index = torch.tensor(list(numbers), device=self.device)
-            arguments |= {name: value[index] for name, value in self.inputs.items()}
+            arguments |= select_inputs(self.inputs, numbers, self.device)
         if self.keeps_logits:
             arguments["logits_to_keep"] = last
         before, counts = view.lengths, [len(row) for row in rows]
@@ -116,9 +122,22 @@ class CachedReader:
         if view.lengths != [old + new for old, new in zip(before, counts, strict=True)]:
             raise NotCachedError
         output["logits"] = output["logits"][:, -last:]
+        if self.gives_states and self.prefix:
+            output["hidden_states"], output["attentions"] = (output.get(f"{self.prefix}{n}") for n in STATES)
         if output.get("attentions") is not None:
             aligned = (align_attentions(layer, view.lengths, counts) for layer in output["attentions"])
             output["attentions"] = tuple(aligned)
+        return output
+
+    def _read_once(self, first: int, rows: Sequence[Row], numbers: Sequence[int], last: int) -> Any:
+        """Read prompts that several rows begin with, once each."""
+        distinct = {id(row): place for place, row in reversed(list(enumerate(rows)))}
+        chosen = sorted(distinct.values())
+        places = [chosen.index(distinct[id(row)]) for row in rows]
+        self.reserve(first + len(rows))
+        output = self.read(first, [rows[n] for n in chosen], numbers=[numbers[n] for n in chosen], last=last)
+        self.reorder([*range(first), *(first + place for place in places)])
+        output["logits"] = output["logits"][torch.tensor(places, device=output["logits"].device)]
         return output
 
     def reserve(self, slots: int) -> None:
@@ -159,11 +178,12 @@ class RecomputingReader:
         *,
         inputs: Mapping[str, Tensor] | None = None,
         options: Mapping[str, Any] | None = None,
+        prefix: str = "",
         device: Any = "cpu",
     ) -> None:
-        self.model, self.inputs, self.device = model, dict(inputs or {}), device
+        self.model, self.inputs, self.device, self.prefix = model, dict(inputs or {}), device, prefix
         self.options = {**(options or {}), **{n: v for n, v in _WITHOUT_CACHE.items() if n in names}}
-        self.takes_mask = "attention_mask" in names
+        self.takes_mask = prefix + "attention_mask" in names
         self.slots: dict[int, tuple[int, Row]] = {}
 
     def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
@@ -185,11 +205,10 @@ class RecomputingReader:
         return type(output)({"logits": pad_left(logits), **join_rows(more)})
 
     def _read_group(self, held: Sequence[tuple[int, Row]], length: int) -> Any:
-        numbers = torch.tensor([number for number, _ in held], device=self.device)
-        arguments = pad_rows([row for _, row in held], 0, self.device)
+        arguments = pad_rows([row for _, row in held], 0, self.device, prefix=self.prefix)
         if not self.takes_mask:
-            arguments.pop("attention_mask", None)
-        more = {name: value[numbers] for name, value in self.inputs.items()}
+            arguments.pop(self.prefix + "attention_mask", None)
+        more = select_inputs(self.inputs, [number for number, _ in held], self.device)
         output = self.model(**arguments, **more, **self.options)
         check_logits(output, self.model)
         return output
@@ -231,7 +250,7 @@ class ModelReader:
         names: the arguments that the model's `forward` takes.
         cache: to go on from; None always reads whole rows.
         chunk: how many tokens of each row are read at once, where they come with nothing else.
-        inputs, options, device: as for `CachedReader`.
+        inputs, options, prefix, device: as for `CachedReader`.
     """
 
     def __init__(
@@ -251,8 +270,12 @@ class ModelReader:
             self._say()
         self._hand_on()
 
-    def _foreign(self) -> ForeignReader:
-        return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **self.more)
+    def _foreign(self) -> Reader:
+        more = dict(self.more)
+        if more.pop("prefix", ""):  # foreign caches of models with an encoder are not known
+            self._say()
+            return self.recomputing
+        return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **more)
 
     def _hand_on(self) -> None:
         self.reserve, self.move, self.clear = self.reader.reserve, self.reader.move, self.reader.clear
@@ -319,19 +342,28 @@ def pad_left(rows: Sequence[Tensor | None]) -> Tensor:
 _WITHOUT_CACHE = {"use_cache": False, "return_dict": True}
 
 
-def pad_rows(rows: Rows, pad: int, device: Any) -> dict[str, Tensor]:
+def select_inputs(inputs: Mapping[str, Tensor], numbers: Sequence[int], device: Any) -> dict[str, Any]:
+    """Give what belongs to the prompts of these numbers; states of an encoder as the tuple that models take."""
+    index = torch.tensor(list(numbers), device=device)
+    found: dict[str, Any] = {name: value[index] for name, value in inputs.items()}
+    if "encoder_outputs" in found:
+        found["encoder_outputs"] = (found["encoder_outputs"],)
+    return found
+
+
+def pad_rows(rows: Rows, pad: int, device: Any, *, prefix: str = "") -> dict[str, Tensor]:
     """Give the arguments that say what to read: padded on the left, so that the last place is each row's last."""
     if isinstance(rows, Tensor):
-        return {"input_ids": rows}
-    kind = "inputs_embeds" if rows[0].ndim == 2 else "input_ids"
+        return {prefix + "input_ids": rows}
+    kind = prefix + ("inputs_embeds" if rows[0].ndim == 2 else "input_ids")
     lengths = [len(row) for row in rows]
     if min(lengths) == max(lengths):
         return {kind: torch.stack(list(rows)).to(device)}
-    fill = 0.0 if kind == "inputs_embeds" else pad
+    fill = pad if rows[0].ndim == 1 else 0.0
     padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=fill, padding_side="left")
     places = torch.arange(-max(lengths), 0)
     mask = (places >= -torch.tensor(lengths)[:, None]).long()
-    return {kind: padded.to(device), "attention_mask": mask.to(device)}
+    return {kind: padded.to(device), prefix + "attention_mask": mask.to(device)}
 
 
 def check_logits(output: Any, model: Any) -> None:

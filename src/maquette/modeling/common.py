@@ -32,7 +32,13 @@ from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
-_KEPT = ("past_key_values", "hidden_states", "attentions", "router_logits")  # what a head passes on from its base model
+_KEPT = (
+    "past_key_values",
+    "hidden_states",
+    "attentions",
+    "cross_attentions",
+    "router_logits",
+)  # what a head passes on from its base model
 WITHOUT_EFFECT = {"save_function", "save_original_format", "save_peft_format"}  # what Transformers takes there
 
 if TYPE_CHECKING:

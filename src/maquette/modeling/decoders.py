@@ -114,10 +114,14 @@ class CausalLMHead:
         x, layout, loss = output.last_hidden_state, output.layout, None
         if labels is not None:
             x = self._score_vocabulary(x)  # (places, vocab_size)
-            loss = compute_next_token_loss(x, labels, layout, num_items=num_items_in_batch)
+            loss = self._compute_loss(x, labels, layout, num_items=num_items_in_batch)
         kept = keep_places(x, layout, logits_to_keep)
         logits = kept if labels is not None else self._score_vocabulary(kept)
         return self._make_causal_output(output, options, loss, logits)
+
+    def _compute_loss(self, logits: Tensor, labels: Tensor, layout: Layout, *, num_items: Any) -> Tensor:
+        """Compare logits with labels; override it for a model whose labels are no ids to be shifted."""
+        return compute_next_token_loss(logits, labels, layout, num_items=num_items)
 
     def _make_causal_output(self: Any, output: Any, options: dict[str, Any], loss: Any, logits: Tensor) -> Any:
         """Make the output; override it for one that has more fields."""

@@ -15,6 +15,7 @@ from maquette.generation.results import Results
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.streaming import RowTexts
 from maquette.modeling.custom_generation import run_function, take_own
+from maquette.modeling.encoder_decoder_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from maquette.modeling.generation_task import Task
 from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
@@ -58,10 +59,11 @@ def generate(
     if not task.config.return_dict_in_generate:
         return results.sequences()
     if isinstance(engine, Beams):
-        return _beam_output(results, engine)
-    found: dict[str, Any] = {name: results.states(name) for name in STATES}
+        return _beam_output(results, engine, has_encoder=task.has_encoder)
+    found: dict[str, Any] = {task.has_encoder * "decoder_" + name: results.states(name) for name in STATES}
     found |= {"scores": results.scores, "logits": results.logits}
-    return GenerateDecoderOnlyOutput(sequences=results.sequences(), past_key_values=task.close(), **found)
+    kind = GenerateEncoderDecoderOutput if task.has_encoder else GenerateDecoderOnlyOutput
+    return kind(sequences=results.sequences(), past_key_values=task.close(), **found)
 
 
 def stream(model: Any, inputs: Any, kwargs: dict[str, Any], *, tokenizer: Any, skip_prompt: bool) -> Iterator[Any]:
@@ -80,14 +82,15 @@ def stream(model: Any, inputs: Any, kwargs: dict[str, Any], *, tokenizer: Any, s
     return _stream_texts(model, task, engine, tokenizer, skip_prompt=skip_prompt)
 
 
-def _beam_output(results: Results, beams: Beams) -> GenerateBeamDecoderOnlyOutput:
-    return GenerateBeamDecoderOnlyOutput(
+def _beam_output(results: Results, beams: Beams, *, has_encoder: bool) -> Any:
+    kind = GenerateBeamEncoderDecoderOutput if has_encoder else GenerateBeamDecoderOnlyOutput
+    return kind(
         sequences=results.sequences(),
         sequences_scores=beams.sequences_scores,
         scores=beams.steps("scores"),
         logits=beams.steps("logits"),
         beam_indices=beams.beam_indices,
-        **{name: beams.states(name) for name in STATES},
+        **{has_encoder * "decoder_" + name: beams.states(name) for name in STATES},
     )
 
 

@@ -13,11 +13,13 @@ from maquette.generation.beams import Beams, beams_for
 from maquette.generation.cache import BLOCK, Cache, as_cache
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.drafts import Assistant, PromptLookup
+from maquette.generation.encoder_inputs import read_decoder_prompts, read_source
 from maquette.generation.engine import Chooser, Drafter, Engine, Prompt
 from maquette.generation.guidance import Unprompted
 from maquette.generation.logits import LogitsProcessorList
 from maquette.generation.processors import processors_for
 from maquette.generation.prompts import Prompts, read_prompts
+from maquette.generation.ragged_ids import RaggedIds
 from maquette.generation.reading import ModelReader
 from maquette.generation.sampling import draw_seed
 from maquette.generation.setting_rules import as_ids
@@ -46,26 +48,28 @@ class Task:
     names: tuple[str, ...]  # what `forward` takes
     negatives: list[Tensor] | None = None  # the prompts that guidance moves away from
     learned: LearnedPrompts | None = None  # what peft puts before them
+    has_encoder: bool = False
+    texts: list[Tensor] | None = None  # the ids that an encoder reads
     used: Cache | None = None  # by the call
 
     @classmethod
     def of(cls, model: Any, ids: Any, given: GenerationConfig | None, kwargs: dict[str, Any], tokenizer: Any) -> "Task":
         """Read the arguments of `generate`; those that are settings overrule the configuration."""
-        if model.config.is_encoder_decoder:
-            raise NotImplementedError(f"{type(model).__name__}: models with an encoder do not generate yet.")
         settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
         config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
         ends = config.end_tokens(model.generation_config, model.config, tokenizer)
         if (named := kwargs.pop("input_ids", None)) is not None and ids is not None:
             raise InputError("generate got its prompts twice, as `inputs` and as `input_ids`: give one of them.")
-        read = functools.partial(
-            read_prompts,
-            pad=config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id,
-            begin=next(iter(as_ids(config.bos_token_id) or as_ids(model.config.bos_token_id)), None),
-            ends=ends,
-            vocabulary=getattr(model.config, "vocab_size", None),
-            device=model.device,
-        )
+        more: dict[str, Any] = {
+            "pad": config.pad_token_id if config.pad_token_id is not None else model.config.pad_token_id,
+            "ends": ends,
+            "vocabulary": getattr(model.config, "vocab_size", None),
+            "device": model.device,
+        }
+        begin = next(iter(as_ids(config.bos_token_id) or as_ids(model.config.bos_token_id)), None)
+        if model.config.is_encoder_decoder:
+            return cls._of_both(model, named if ids is None else ids, config, kwargs, begin, more)
+        read: Any = functools.partial(read_prompts, begin=begin, **more)
         mask, vectors = kwargs.pop("attention_mask", None), kwargs.pop("inputs_embeds", None)
         prompts = read(named if ids is None else ids, mask, vectors)
         if config.token_healing and vectors is None:
@@ -81,6 +85,29 @@ class Task:
         interface = Interface.of(model, ["labels"])
         inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
         return cls(model, config, ends, prompts, inputs, options, as_cache(cache), interface.names, negatives, learned)
+
+    @classmethod
+    def _of_both(
+        cls, model: Any, given: Any, config: GenerationConfig, kwargs: dict[str, Any], begin: Any, more: dict[str, Any]
+    ) -> "Task":
+        """Read what an encoder reads, and what its decoder begins with."""
+        _check_encoder(model, config)
+        cache, interface = as_cache(kwargs.pop("past_key_values", None)), Interface.of(model, ["labels"])
+        ids = (each.decoder_start_token_id for each in (config, model.config))
+        start = next((each for each in (*ids, begin) if each is not None), None)
+        name = getattr(model, "main_input_name", "input_ids")
+        read, texts = read_source(given, kwargs, name=name, **more)
+        prompts = read_decoder_prompts(
+            kwargs.pop("decoder_input_ids", None),
+            kwargs.pop("decoder_attention_mask", None),
+            rows=len(next(iter(read.values()))),
+            start=start,
+            completes=getattr(model, "_completes_decoder_ids", True),
+            **more,
+        )
+        inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
+        both: dict[str, Any] = {"has_encoder": True, "texts": texts}
+        return cls(model, config, more["ends"], prompts, {**read, **inputs}, options, cache, interface.names, **both)
 
     # Rows ---------------------------------------------------------------------------------------------------------
 
@@ -210,6 +237,7 @@ class Task:
             ends=self.ends,
             vocab_size=getattr(self.model.config, "vocab_size", 0),
             device=self.model.device,
+            encoder_input_ids=None if self.texts is None else RaggedIds.of_prompts(self.texts),
             unconditional=self.unprompted(),
             **custom,
         )
@@ -228,7 +256,8 @@ class Task:
         return self._reader(self.model, self.names, cache, inputs=self.inputs, options=options, chunk=chunk)
 
     def _reader(self, model: Any, names: Sequence[str], cache: Cache | None, **more: Any) -> ModelReader:
-        return ModelReader(model, names, cache=cache, device=model.device, **more)
+        prefix = "decoder_" if model.config.is_encoder_decoder else ""
+        return ModelReader(model, names, cache=cache, device=model.device, prefix=prefix, **more)
 
     def unprompted(self) -> Unprompted | None:
         """Make what gives scores without the prompts, where `guidance_scale` needs them."""
@@ -251,10 +280,20 @@ class Task:
                     f"assistant_model has a vocabulary of {sizes[1]} tokens, and the model one of {sizes[0]}: drafts "
                     "need the same."
                 )
+            if self.has_encoder != bool(assistant.config.is_encoder_decoder) or "encoder_outputs" in self.inputs:
+                raise ConfigurationError(
+                    "assistant_model reads what the model reads: give one with an encoder to a model with an encoder, "
+                    "and the encoder's input rather than encoder_outputs."
+                )
             if self.prompts.vectors is not None:
                 raise ConfigurationError("assistant_model needs prompts of ids, and these are inputs_embeds.")
             return Assistant(
-                self._reader(assistant, Interface.of(assistant, ["labels"]).names, Cache()),
+                self._reader(
+                    assistant,
+                    Interface.of(assistant, ["labels"]).names,
+                    Cache(),
+                    inputs=self.inputs if self.has_encoder else None,
+                ),
                 config.num_assistant_tokens or 0,
                 schedule=config.num_assistant_tokens_schedule or "constant",
                 threshold=config.assistant_confidence_threshold or 0.0,
@@ -262,6 +301,21 @@ class Task:
         if config.prompt_lookup_num_tokens:
             return PromptLookup(config.prompt_lookup_num_tokens, longest=config.max_matching_ngram_size or 2)
         return None
+
+
+def _check_encoder(model: Any, config: GenerationConfig) -> None:
+    """Refuse what only decoders alone do.
+
+    Raises:
+        ConfigurationError: naming it.
+    """
+    if config.guidance_scale not in (None, 1):
+        raise ConfigurationError("guidance_scale compares with a decoder without its prompt; this one has an encoder.")
+    if "prepare_inputs_for_generation" in vars(model):  # peft puts one there, which adds trained prompts
+        raise ConfigurationError(
+            f"{type(model).__name__}.generate: prompts that peft has learnt (prompt and prefix tuning) do not reach "
+            "models with an encoder. Use an adapter that changes layers, such as LoRA, or call forward yourself."
+        )
 
 
 def _check_guidance(config: GenerationConfig, prompts: Prompts, negatives: Sequence[Tensor] | None) -> None:

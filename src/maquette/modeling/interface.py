@@ -52,6 +52,9 @@ def _signatures(model: nn.Module, depth: int = 5) -> Iterator[list[inspect.Param
     found = list(inspect.signature(model.forward).parameters.values())
     yield found
     if depth and any(p.kind is p.VAR_KEYWORD for p in found):
+        bases = [base for base in type(model).__mro__ if "forward" in vars(base) and base is not nn.Module]
+        for base in bases[1:]:  # which a head's own `forward` runs
+            yield list(inspect.signature(vars(base)["forward"]).parameters.values())
         for inner in _find_inner(model):
             yield from _signatures(inner, depth - 1)
 

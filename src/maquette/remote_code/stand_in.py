@@ -81,8 +81,6 @@ HOMES = {
         "DepthEstimatorOutput",
         "NextSentencePredictorOutput",
         "SemanticSegmenterOutput",
-        "Seq2SeqLMOutput",
-        "Seq2SeqModelOutput",
     ),
     "images": ("PILImageResampling", "make_list_of_images", "to_numpy_array"),
     "generation": ("GenerationMixin",),

@@ -12,6 +12,7 @@ from maquette.testing.subject import Subject
 
 STATE = re.compile(r"(.+_)?(state|states|cache|caches|carry|hidden|mems|memory|past_key_values|cache_params)")
 NOT_STATE = {"hidden_states", "encoder_hidden_states", "decoder_hidden_states"}
+MASKS = {"attention_mask", "decoder_attention_mask"}
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 
 
@@ -53,19 +54,21 @@ def _state_names(subject: Subject) -> list[str]:
 
 def _run_whole(subject: Subject) -> tuple[Any, dict[str, Any], Any]:
     """Give the main input, all inputs, and what the model returns for them at once."""
-    given = {name: value for name, value in subject.inputs.items() if name != "attention_mask"}  # which would not fit
+    given = {name: value for name, value in subject.inputs.items() if name not in MASKS}  # which would not fit
     if "use_cache" in subject.parameters:
         given["use_cache"] = True
-    tokens: Any = given.get(subject.model_class.main_input_name, next(iter(given.values()), None))
+    main = given.get(subject.model_class.main_input_name, next(iter(given.values()), None))
+    tokens: Any = given.get("decoder_input_ids", main)
     if not _state_names(subject) or getattr(tokens, "ndim", 0) < 2 or tokens.shape[1] < 2:
         return tokens, given, None
     return tokens, given, subject.call(subject.model, given)
 
 
 def _part(given: Mapping[str, Any], part: slice, length: int) -> dict[str, Any]:
-    """Cut what has an entry for every step."""
+    """Cut what has an entry for every step; beside a decoder's input, that of the encoder is no sequence of steps."""
+    read = [name for name in given if name.startswith("decoder_")] or [*given]
     return {
-        name: value[:, part] if getattr(value, "ndim", 0) > 1 and value.shape[1] == length else value
+        name: value[:, part] if name in read and getattr(value, "ndim", 0) > 1 and value.shape[1] == length else value
         for name, value in given.items()
     }
 

@@ -73,30 +73,3 @@ class DepthEstimatorOutput(ModelOutput):
     predicted_depth: Any = None
     hidden_states: States = None
     attentions: States = None
-
-
-class Seq2SeqModelOutput(ModelOutput):
-    """The states of an encoder and of the decoder that looks at it."""
-
-    last_hidden_state: Any = None
-    past_key_values: Any = None
-    decoder_hidden_states: States = None
-    decoder_attentions: States = None
-    cross_attentions: States = None
-    encoder_last_hidden_state: Any = None
-    encoder_hidden_states: States = None
-    encoder_attentions: States = None
-
-
-class Seq2SeqLMOutput(ModelOutput):
-    """Scores of the next token, from an encoder and a decoder."""
-
-    loss: Any = None
-    logits: Any = None
-    past_key_values: Any = None
-    decoder_hidden_states: States = None
-    decoder_attentions: States = None
-    cross_attentions: States = None
-    encoder_last_hidden_state: Any = None
-    encoder_hidden_states: States = None
-    encoder_attentions: States = None

@@ -1,6 +1,7 @@
 """Checks of decoders: what `docs/generation.md` lets them rely on, and what it asks of them."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from maquette.testing.report import Fault, NotApplicableError, Unchecked, descri
 from maquette.testing.torch.subject import Subject
 
 ROWS = (7, 4, 1)  # tokens of the rows that are tried together
+LOOK = "run the encoder unless knows_source(cache, rows); look_at(layout, states, states_layout); cross_attention(…)"
 CONTRACT = "docs/generation.md says what a decoder may rely on"
 
 
@@ -23,14 +25,42 @@ def _require_decoder(subject: Subject) -> int:
         NotApplicableError: the model does not score a vocabulary from left to right.
     """
     cls, size = subject.model_class, getattr(subject.config, "vocab_size", None)
-    if cls.config_class is not None and getattr(subject.config, "is_encoder_decoder", False):
-        raise NotApplicableError("the model has an encoder")
-    is_named = "CausalLM" in str(getattr(cls, "_auto_class", "")) or cls in registered_classes("AutoModelForCausalLM")
-    if not (cls.can_generate() or is_named):
+    names = [name for name in ("CausalLM", "Seq2SeqLM") if _is_head(cls, name)]
+    if not (cls.can_generate() or names):
         raise NotApplicableError("the model is no causal language model")
     if not isinstance(size, int) or "logits" not in subject.outputs or subject.outputs["logits"].ndim != 3:
         raise NotApplicableError("no logits (batch, length, vocabulary), or no config.vocab_size")
     return size
+
+
+def _is_head(cls: Any, name: str) -> bool:
+    return name in str(getattr(cls, "_auto_class", "")) or cls in registered_classes(f"AutoModelFor{name}")
+
+
+def _has_encoder(subject: Subject) -> bool:
+    return bool(getattr(subject.model.config, "is_encoder_decoder", False))
+
+
+def _source(subject: Subject, rows: Sequence[int]) -> dict[str, Tensor]:
+    """Give what the encoder reads for rows of these numbers: those of the dummy inputs, every second one shorter."""
+    if not _has_encoder(subject):
+        return {}
+    given = {n: v for n, v in subject.inputs.items() if isinstance(v, Tensor) and v.ndim > 1 and "decoder_" not in n}
+    found = {name: value[[row % len(value) for row in rows]] for name, value in given.items() if "label" not in name}
+    if "input_ids" in found and _takes(subject, "attention_mask"):
+        mask = torch.ones_like(found["input_ids"])
+        mask[[place for place, row in enumerate(rows) if row % 2], -2:] = 0
+        found["attention_mask"] = mask
+    return found
+
+
+def _begin(subject: Subject) -> list[int]:
+    """Give what a decoder begins with."""
+    if not _has_encoder(subject):
+        return []
+    config = subject.model.config
+    ids = (getattr(config, name, None) for name in ("decoder_start_token_id", "bos_token_id"))
+    return [next((each for each in ids if isinstance(each, int)), 0)]
 
 
 def _takes(subject: Subject, name: str) -> bool:
@@ -44,12 +74,30 @@ def _rows(size: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _score(subject: Subject, ids: Tensor, mask: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-    """Give logits `(batch, length, vocabulary)`."""
-    more = {} if mask is None else {"attention_mask": mask}
+def _score(
+    subject: Subject,
+    ids: Tensor,
+    mask: Tensor | None = None,
+    cache: Cache | None = None,
+    *,
+    rows: Sequence[int] | None = None,
+) -> Tensor:
+    """Give logits `(batch, length, vocabulary)`.
+
+    Args:
+        ids, mask: of the decoder's tokens.
+        cache: of earlier ones; once it is begun, the encoder gets nothing.
+        rows: which of the encoder's inputs the rows look at; 0, 1, … unless given.
+    """
+    prefix = "decoder_" if _has_encoder(subject) else ""
+    given: dict[str, Any] = {prefix + "input_ids": ids}
+    if mask is not None:
+        given[prefix + "attention_mask"] = mask
     if cache is not None:
-        more["past_key_values"] = cache  # type: ignore[assignment]
-    logits: Tensor = subject.model(input_ids=ids, **more).logits
+        given["past_key_values"] = cache
+    if cache is None or not cache.is_begun:
+        given |= _source(subject, range(len(ids)) if rows is None else rows)
+    logits: Tensor = subject.model(**given).logits
     return logits
 
 
@@ -76,7 +124,13 @@ def check_cache(subject: Subject) -> Iterator[Fault | Unchecked]:
     both = torch.stack([row, other])
     whole, cache = _score(subject, both), Cache()
     parts = [both[:, :3], both[:, 3:4], both[:, 4:6], both[:, 6:]]
-    found = torch.cat([_score(subject, part, cache=cache) for part in parts], dim=1)
+    try:
+        found = torch.cat([_score(subject, part, cache=cache) for part in parts], dim=1)
+    except ValueError as error:
+        if not _has_encoder(subject):
+            raise
+        yield Fault(f"once the cache has read a text, forward needs the encoder's input again, {describe(error)}", LOOK)
+        return
     if not cache.is_begun:
         yield Fault(
             "forward takes past_key_values and does not use it", f"lay_out(…, cache=past_key_values); {CONTRACT}"
@@ -87,7 +141,7 @@ def check_cache(subject: Subject) -> Iterator[Fault | Unchecked]:
         yield Fault(f"step by step the logits are others than at once: {wrong}", fix)
         return
     cache.reorder([1, 0])
-    expected = _score(subject, torch.stack([other, row]))
+    expected = _score(subject, torch.stack([other, row]), rows=[1, 0])
     if cache.can_rewind:
         cache.crop(len(row) - 1)
         if wrong := _parting(
@@ -108,7 +162,7 @@ def check_ragged(subject: Subject) -> Iterator[Fault]:
     rows = _rows(_require_decoder(subject))
     if not (_takes(subject, "attention_mask") and _takes(subject, "past_key_values")):
         raise NotApplicableError("without a mask and past_key_values, generate puts rows of one length together")
-    alone = [_score(subject, row[None])[0] for row in rows]
+    alone = [_score(subject, row[None], rows=[number])[0] for number, row in enumerate(rows)]
     for side in ("left", "right"):
         cache = Cache()
         ids, mask = _pad(rows, side)
@@ -125,7 +179,7 @@ def check_ragged(subject: Subject) -> Iterator[Fault]:
         last = torch.stack([row[:1] for row in rows])
         after = _score(subject, last, cache=cache)
         for number, row in enumerate(rows):
-            expected = _score(subject, torch.cat([row, row[:1]])[None])[0, -1:]
+            expected = _score(subject, torch.cat([row, row[:1]])[None], rows=[number])[0, -1:]
             if wrong := _parting(expected, after[number], subject.tolerance):
                 yield Fault(f"the token after a row that was padded on the {side} gets other logits: {wrong}", CONTRACT)
                 return
@@ -139,18 +193,26 @@ def _pad(rows: Sequence[Tensor], side: str) -> tuple[Tensor, Tensor]:
 
 def check_generation(subject: Subject) -> Iterator[Fault]:
     """`generate` gives the tokens that the logits of whole texts name, for rows of different lengths together."""
-    rows = _rows(_require_decoder(subject))
+    rows = [
+        torch.cat([torch.tensor(_begin(subject), dtype=torch.long), row]) for row in _rows(_require_decoder(subject))
+    ]
+    prompts = [row.tolist() for row in rows]
+    given: dict[str, Any] = {"inputs": prompts}
+    if _has_encoder(subject):
+        given = {"decoder_input_ids": prompts, **_source(subject, range(len(rows)))}
     try:
-        found = subject.model.generate([row.tolist() for row in rows], max_new_tokens=4, do_sample=False, max_rows=2)
+        found = subject.model.generate(**given, max_new_tokens=4, do_sample=False, max_rows=2)
     except Exception as error:
         yield Fault(f"generate fails, {describe(error)}", CONTRACT)
         return
-    ends = {*subject.model.generation_config.end_tokens(subject.config)}
-    for row, tokens in zip(rows, found[:, len(rows[0]) :].tolist(), strict=True):
+    config = subject.model.generation_config
+    ends = {*config.end_tokens(subject.config)}
+    forced = {config.forced_eos_token_id, config.forced_bos_token_id}
+    for number, (row, tokens) in enumerate(zip(rows, found[:, len(rows[0]) :].tolist(), strict=True)):
         ids = row
         for token in tokens:
-            logits = _score(subject, ids[None])[0, -1].float()
-            if logits[token] < logits.max() - subject.tolerance * max(1.0, float(logits.abs().max())):
+            logits = _score(subject, ids[None], rows=[number])[0, -1].float()
+            if token not in forced and logits[token] < logits.max() - subject.tolerance * max(1.0, _size(logits)):
                 yield Fault(
                     f"generate gives a row of {len(row)} tokens the token {token}, where the logits of its whole text "
                     f"name {int(logits.argmax())}",
@@ -160,3 +222,7 @@ def check_generation(subject: Subject) -> Iterator[Fault]:
             if token in ends:
                 break
             ids = torch.cat([ids, torch.tensor([token])])
+
+
+def _size(logits: Tensor) -> float:
+    return float(logits.abs().max())

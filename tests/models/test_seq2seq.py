@@ -1,0 +1,246 @@
+"""Encoders with decoders compute what the peer computes, on either's weights, and generate the peer's ids."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from rounding import STEPS_OF_GRADIENTS, assert_near
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from seq2seq_runs import run
+
+import maquette
+from maquette.modeling.packing import use_packing
+
+ROWS, LENGTH, NEW, VOCABULARY = 4, 11, 7, 53
+MASKS = ("none", "left", "right")
+T5 = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+T5 |= {
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 9,
+    "decoder_start_token_id": 0,
+    "eos_token_id": 2,
+}
+T5 |= {"initializer_factor": 1.5}
+GATED = {"feed_forward_proj": "gated-gelu", "num_layers": 3, "num_decoder_layers": 2}
+BART = {"vocab_size": VOCABULARY, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "init_std": 0.3}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 20}
+BART |= {"max_position_embeddings": 32}
+
+
+class Case:
+    """One class with one configuration, and for which masks it is compared."""
+
+    def __init__(self, head, sizes, *, masks=MASKS, states=False, unties=False, **fields):
+        self.family = "T5" if sizes is T5 else "Bart"
+        self.class_name, self.config_name = f"{self.family}{head}", f"{self.family}Config"
+        self.fields, self.masks, self.states, self.unties = {**sizes, **fields}, masks, states, unties
+        self.generates = head == "ForConditionalGeneration"
+
+    @property
+    def model_class(self):
+        return getattr(maquette, self.class_name)
+
+    def config(self):
+        return getattr(maquette, self.config_name)(**self.fields)
+
+    def as_dict(self):
+        more = {name: getattr(self, name) for name in ("fields", "masks", "states", "unties", "generates")}
+        return {"class": self.class_name, "config": self.config_name, **more}
+
+
+CASES = {
+    "t5": Case("Model", T5, states=True),
+    "t5 gated": Case("Model", T5, **GATED),
+    "t5 encoder": Case("EncoderModel", T5),
+    "t5 tied": Case("ForConditionalGeneration", T5),
+    "t5 untied": Case("ForConditionalGeneration", T5, tie_word_embeddings=False, unties=True, **GATED),
+    "t5 rows": Case("ForSequenceClassification", T5, num_labels=3),
+    "t5 tokens": Case("ForTokenClassification", T5, num_labels=5),
+    "t5 spans": Case("ForQuestionAnswering", T5, **GATED),
+    "bart": Case("Model", BART, states=True),
+    "bart scaled": Case("ForConditionalGeneration", BART, scale_embedding=True, activation_function="relu"),
+    "bart tied": Case("ForConditionalGeneration", BART),
+    "bart causal": Case("ForCausalLM", BART, masks=("none", "right")),
+    "bart rows": Case("ForSequenceClassification", BART),
+    "bart spans": Case("ForQuestionAnswering", BART),
+}
+SHORT = {"do_sample": False, "max_new_tokens": 9}
+GENERATION = {
+    "greedy": SHORT,
+    "beams": {**SHORT, "num_beams": 4},
+    "many": {**SHORT, "num_beams": 4, "num_return_sequences": 2, "length_penalty": 2.0, "early_stopping": True},
+    "length": {"do_sample": False, "num_beams": 2, "max_length": 8, "min_length": 5, "forced_bos_token_id": 7},
+    "forced": {
+        "do_sample": False,
+        "max_length": 6,
+        "forced_eos_token_id": 9,
+        "encoder_repetition_penalty": 3.0,
+        "alone": True,
+    },
+    "copies": {**SHORT, "encoder_no_repeat_ngram_size": 1, "no_repeat_ngram_size": 2, "alone": True},
+    "begun": {**SHORT, "begins": True, "num_beams": 2},
+}
+
+
+def make_inputs() -> dict[str, torch.Tensor]:
+    """Four texts of different lengths, what a decoder reads, and labels of every kind."""
+    torch.manual_seed(7)
+    right = (torch.arange(LENGTH) < torch.tensor([11, 4, 1, 7])[:, None]).long()
+    ids = torch.randint(3, VOCABULARY, (ROWS, LENGTH))
+    decoder_mask = (torch.arange(NEW) < torch.tensor([5, 7, 3, 1])[:, None]).long()
+    labels = torch.randint(3, VOCABULARY, (ROWS, NEW)).masked_fill(torch.rand(ROWS, NEW) < 0.2, -100)
+    return {
+        "ids": ids,
+        "ids.ended": torch.where(torch.arange(LENGTH) == torch.tensor([[10], [3], [0], [6]]), 2, ids),
+        "mask.none": torch.ones_like(right),
+        "mask.right": right,
+        "mask.left": right.flip(1).contiguous(),
+        "decoder_ids": torch.randint(3, VOCABULARY, (ROWS, NEW)),
+        "decoder_mask": decoder_mask,
+        "labels.base": torch.randn(ROWS, NEW, 16),
+        "labels.source": torch.randn(ROWS, LENGTH, 16),
+        "labels.source.ids": torch.randint(3, VOCABULARY, (ROWS, LENGTH)),
+        "labels.decoder": labels,
+        "labels.tokens": torch.randint(0, 5, (ROWS, LENGTH)),
+        "labels.rows": torch.tensor([0, 2, 1, 1]),
+        "labels.spans": torch.randint(0, LENGTH, (2, ROWS)),
+    }
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory):
+    """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
+    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
+    if not peer_python:
+        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
+    folder = tmp_path_factory.mktemp("seq2seq")
+    (folder / "results").mkdir()
+    save_file(make_inputs(), folder / "inputs.safetensors")
+    about = {name: case.as_dict() for name, case in CASES.items()}
+    (folder / "cases.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "generation.json").write_text(json.dumps(GENERATION), encoding="utf-8")
+    for name, case in CASES.items():
+        torch.manual_seed(0)
+        case.model_class(case.config()).save_pretrained(folder / "ours" / name, max_shard_size="10KB")
+    script = Path(__file__).parent / "peer_seq2seq.py"
+    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def take_real(case, inputs, mask, *tensors):
+    """Leave out what stands at padding."""
+    masks = {LENGTH: mask.bool(), NEW: inputs["decoder_mask"].bool() if case.class_name.endswith("Model") else None}
+    shape = tensors[0].shape
+    kept = masks.get(shape[1]) if len(shape) > 1 and shape[0] == ROWS else None
+    return tensors if kept is None else [tensor[kept] for tensor in tensors]
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_peer(exchange, name, whose):
+    case, inputs = CASES[name], make_inputs()
+    expected = load_file(exchange / "results" / f"{whose}-{name}.safetensors")
+    model = case.model_class.from_pretrained(exchange / whose / name)
+    for mask_name in case.masks if whose == "theirs" else case.masks[-1:]:
+        mask = inputs[f"mask.{mask_name}"]
+        for packed in (True, False):
+            with use_packing(packed):
+                found = run(model, inputs, case.class_name, mask_name)
+            gradients = [value for key, value in expected.items() if key.startswith(f"{mask_name}.grad.")]
+            for key, value in found.items():
+                where, options = f"{name}, {mask_name}, packed={packed}: {key}", {}
+                if key.startswith("grad."):
+                    options = {"among": gradients, "steps": STEPS_OF_GRADIENTS, "least": 0.0}
+                pair = take_real(case, inputs, mask, value, expected[f"{mask_name}.{key}"])
+                assert_near(*pair, where, **options)
+            assert {f"{mask_name}.{n}" for n in found} == {n for n in expected if n.startswith(f"{mask_name}.")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_files_have_the_peers_names(exchange, name):
+    names = []
+    for whose in ("ours", "theirs"):
+        files = sorted((exchange / whose / name).glob("*.safetensors"))
+        assert len(files) > 1
+        names.append(sorted(key for file in files for key in safe_open(file, "pt").keys()))  # noqa: SIM118
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.generates])
+def test_generates_the_peers_ids(exchange, name):
+    """Greedily and with beams, from ragged texts; with what only models with an encoder know."""
+    inputs, mask = make_inputs(), make_inputs()["mask.right"]
+    expected = load_file(exchange / "results" / f"theirs-{name}.safetensors")
+    model = CASES[name].model_class.from_pretrained(exchange / "theirs" / name)
+    padding = model.config.pad_token_id
+    for setting, given in GENERATION.items():
+        given = {name: value for name, value in given.items() if name != "alone"}
+        more = {"decoder_input_ids": inputs["decoder_ids"][:, :3]} if given.pop("begins", False) else {}
+        ids = inputs["ids"].masked_fill(mask == 0, padding)
+        wanted = expected[f"ids.{setting}"]
+        for rows in (64, 8):
+            found = model.generate(ids, attention_mask=mask, max_rows=rows, **more, **given)
+            found = torch.nn.functional.pad(found, (0, wanted.shape[1] - found.shape[1]), value=padding)
+            assert found.tolist() == wanted.tolist(), (setting, rows)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])
+def test_states_and_attention_weights_equal_the_peers(exchange, name):
+    case, inputs = CASES[name], make_inputs()
+    model = case.model_class.from_pretrained(exchange / "theirs" / name)
+    expected = load_file(exchange / "results" / f"states-{name}.safetensors")
+    mask, wanted = inputs["mask.right"], {"output_hidden_states": True, "output_attentions": True}
+    output = model(inputs["ids"], mask, decoder_input_ids=inputs["decoder_ids"], **wanted)
+    for key, value in expected.items():
+        field, _, number = key.partition(".")
+        pair = output[field][int(number)], value
+        if field == "encoder_attentions":  # (rows, heads, queries, keys)
+            pair = [weights.transpose(1, 2)[mask.bool()] for weights in pair]
+        elif field.startswith("encoder"):
+            pair = [states[mask.bool()] for states in pair]
+        assert_near(*pair, key)
+    assert sum(len(output[field]) for field in {key.partition(".")[0] for key in expected}) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["t5 tied", "t5 untied", "bart scaled", "bart causal"])
+def test_a_cache_changes_nothing(exchange, name):
+    """Token by token, and in two pieces; the encoder runs once, and its states may be handed on instead."""
+    inputs = make_inputs()
+    model = CASES[name].model_class.from_pretrained(exchange / "theirs" / name)
+    ids, mask, is_causal = inputs["decoder_ids"], inputs["mask.left"], "causal" in name
+    source = {"input_ids": inputs["ids"], "attention_mask": mask}
+    if is_causal:
+        source = {"encoder_hidden_states": inputs["labels.source"], "encoder_attention_mask": mask}
+    key = "input_ids" if is_causal else "decoder_input_ids"
+    with torch.no_grad():
+        whole = model(**{key: ids}, use_cache=False, **source).logits
+        for steps in ([1] * NEW, [4, NEW - 4]):
+            cache, found, given = maquette.Cache(), [], source
+            for part in ids.split(steps, dim=1):
+                found.append(model(**{key: part}, past_key_values=cache, **given).logits)
+                given = {}
+            assert_near(torch.cat(found, dim=1), whole, f"{name}, {steps}")
+        if not is_causal:
+            states = model.get_encoder()(inputs["ids"], mask)
+            found = model(decoder_input_ids=ids, encoder_outputs=states, attention_mask=mask).logits
+            assert_near(found, whole, name)
+
+
+# Of the peer's common fields, those that ours has no word for, or keeps elsewhere.
+NOT_OURS = {"transformers_version", "architectures", "problem_type", "model_type", "id2label", "label2id"}
+
+
+@pytest.mark.parametrize("name", ["T5Config", "BartConfig"])
+def test_configurations_have_the_peers_fields_and_defaults(exchange, name):
+    theirs = json.loads((exchange / "defaults.json").read_text())[name]
+    ours = getattr(maquette, name)().to_dict()
+    for field in theirs.keys() & getattr(maquette, name)._own_fields():
+        assert ours[field] == theirs[field], field
+    missing = {field for field in theirs if not field.startswith("_")} - ours.keys() - NOT_OURS
+    assert not missing
+    assert len(getattr(maquette, name)().id2label) == {"T5Config": 2, "BartConfig": 3}[name]
