@@ -1,12 +1,15 @@
-"""Checks that are the same for models of every framework: making, running, saving and loading."""
+"""Checks that are the same for models of every framework: making, running, saving and loading, and the loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from maquette.errors import did_you_mean
 from maquette.testing.comparison import compare
+from maquette.testing.labels import label_names
 from maquette.testing.report import Fault, NotApplicableError, describe
 from maquette.testing.subject import Subject
+
+RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
 
 
 def check_construction(subject: Subject) -> Iterator[Fault]:
@@ -102,3 +105,24 @@ def check_reload(subject: Subject) -> Iterator[Fault]:
                 f"the configuration's `{name}` is {mine!r}, but {theirs!r} after saving and loading",
                 "do not change the configuration while constructing, or so that doing it again changes nothing",
             )
+
+
+def loss_faults(subject: Subject, run: Callable[[], Any], judge: Callable[[Any], Iterator[Fault]]) -> Iterator[Fault]:
+    """Say what is wrong with a run with labels: it gives by key a loss, of which `judge` says the rest, and logits."""
+    names, method = label_names(subject.parameters, subject.given_labels), subject.method
+    if not names:
+        raise NotApplicableError(f"{method} of {subject.name} takes no labels")
+    if not subject.labels:
+        fix = f"{RETURN}, or pass labels=…"
+        yield Fault(f"{method} takes {' and '.join(names)}, but returns no logits by key", fix)
+        return
+    output = run()
+    if not isinstance(output, Mapping):
+        yield Fault(f"with labels, {method} returns a {type(output).__name__}", RETURN)
+        return
+    if output.get("loss") is None:
+        yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
+    else:
+        yield from judge(output["loss"])
+    if not any(name.endswith("logits") for name in output):
+        yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -138,7 +139,6 @@ class Subject:
     inputs: Any
     outputs: Any
     labels: Any
-    parameters: Any
 
     def __init__(
         self,
@@ -204,6 +204,11 @@ class Subject:
     @property
     def name(self) -> str:
         return str(self.model_class.__name__)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the method that computes."""
+        return inspect.signature(getattr(self.model_class, self.method)).parameters
 
     @cached_property
     def model(self) -> Any:

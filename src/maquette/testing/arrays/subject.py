@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import inspect
 import random
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -164,11 +163,6 @@ class ArraySubject(subject.Subject):
     def outputs(self) -> Arrays:
         """What the model gives for the inputs, operation by operation."""
         return arrays_in(self.call(self.model, snapshot(self.inputs)))
-
-    @cached_property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of the method that computes."""
-        return inspect.signature(getattr(self.model_class, self.method)).parameters
 
     @cached_property
     def labels(self) -> Arrays:

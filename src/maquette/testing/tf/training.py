@@ -10,35 +10,25 @@ from keras import ops
 
 from maquette.checkpoint.axes import torch_name
 from maquette.testing.arrays.subject import arrays_in, finite, reached, running, snapshot
+from maquette.testing.basics import loss_faults
 from maquette.testing.choices import judge_reach
 from maquette.testing.comparison import compare, flatten, in_words
-from maquette.testing.labels import label_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked, describe
 from maquette.testing.tf.subject import Subject, call, on_backend
-
-RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
 
 
 def check_loss(subject: Subject) -> Iterator[Fault]:
     """With labels, `call` returns by key a loss that is one finite number, and logits."""
-    names = label_names(subject.parameters, subject.given_labels)
-    if not names:
-        raise NotApplicableError(f"call of {subject.name} takes no labels")
-    if not subject.labels:
-        yield Fault(f"call takes {' and '.join(names)}, but returns no logits by key", f"{RETURN}, or pass labels=…")
-        return
-    output = call(subject.model, {**subject.inputs, **subject.labels})
-    if not isinstance(output, Mapping):
-        yield Fault(f"with labels, call returns a {type(output).__name__}", RETURN)
-        return
-    if output.get("loss") is None:
-        yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
-    elif tuple(output["loss"].shape):
-        yield Fault(f"the loss is a tensor of shape {tuple(output['loss'].shape)}, not one number", "take its mean")
-    elif not finite(loss := arrays_in(output["loss"])[""]):
-        yield Fault(f"the loss is {loss}", "initialise every weight, and check that the labels are in range")
-    if not any(name.endswith("logits") for name in output):
-        yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)
+    yield from loss_faults(
+        subject, lambda: call(subject.model, {**subject.inputs, **subject.labels}), _check_loss_value
+    )
+
+
+def _check_loss_value(loss: Any) -> Iterator[Fault]:
+    if tuple(loss.shape):
+        yield Fault(f"the loss is a tensor of shape {tuple(loss.shape)}, not one number", "take its mean")
+    elif not finite(value := arrays_in(loss)[""]):
+        yield Fault(f"the loss is {value}", "initialise every weight, and check that the labels are in range")
 
 
 # Gradients -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import inspect
 import random
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
@@ -211,11 +210,6 @@ class Subject(subject.Subject):
         outputs = {name: tensor.float().numpy() for name, tensor in self.outputs.items()}
         made = make_labels(names, outputs, self.config, model_name=self.name)
         return {name: torch.from_numpy(array) for name, array in made.items()}
-
-    @cached_property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of `forward`."""
-        return inspect.signature(self.model_class.forward).parameters
 
 
 set_threads = torch.set_num_threads

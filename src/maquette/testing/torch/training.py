@@ -5,38 +5,23 @@ from typing import Any
 
 import torch
 
+from maquette.testing.basics import loss_faults
 from maquette.testing.choices import judge_reach
 from maquette.testing.comparison import compare
-from maquette.testing.labels import label_names
 from maquette.testing.report import Fault, NotApplicableError, Unchecked
 from maquette.testing.torch.subject import Subject, Tensors, flatten, seeded, snapshot
-
-RETURN = 'return a ModelOutput or a dictionary with "loss" and "logits"'
-
 
 # The loss --------------------------------------------------------------------------------------------------------
 
 
 def check_loss(subject: Subject) -> Iterator[Fault]:
     """With labels, `forward` returns by key a loss that trains, and logits."""
-    names = label_names(subject.parameters, subject.given_labels)
-    if not names:
-        raise NotApplicableError(f"forward of {subject.name} takes no labels")
-    labels = snapshot(subject.labels)
-    if not labels:
-        yield Fault(f"forward takes {' and '.join(names)}, but returns no logits by key", f"{RETURN}, or pass labels=…")
-        return
     model = subject.build()
-    output = model(**snapshot(subject.inputs), **labels)
-    if not isinstance(output, Mapping):
-        yield Fault(f"with labels, forward returns a {type(output).__name__}", RETURN)
-        return
-    if output.get("loss") is None:
-        yield Fault(f"with labels, the output has no key 'loss', only {', '.join(output)}", RETURN)
-    else:
-        yield from _check_loss_tensor(model, output["loss"])
-    if not any(name.endswith("logits") for name in output):
-        yield Fault(f"with labels, the output has no key 'logits', only {', '.join(output)}", RETURN)
+    yield from loss_faults(
+        subject,
+        lambda: model(**snapshot(subject.inputs), **snapshot(subject.labels)),
+        lambda loss: _check_loss_tensor(model, loss),
+    )
 
 
 def _check_loss_tensor(model: Any, loss: Any) -> Iterator[Fault]:
