@@ -72,8 +72,13 @@ def batch(rows: list[Tensor], counts: tuple[int, ...], side: str) -> tuple[Tenso
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 @pytest.mark.parametrize("steps", STEPS.values(), ids=list(STEPS))
-@pytest.mark.parametrize("explicit", [False, True], ids=["fused", "explicit"])
-def test_step_by_step_is_the_whole_row(steps, options, side, explicit) -> None:
+@pytest.mark.parametrize("way", ["fused", "explicit", "without gradients"])
+def test_step_by_step_is_the_whole_row(steps, options, side, way) -> None:
+    with torch.set_grad_enabled(way != "without gradients"):
+        check_steps(steps, options, side, explicit=way == "explicit")
+
+
+def check_steps(steps: Any, options: dict[str, Any], side: str, *, explicit: bool) -> None:
     random = torch.Generator().manual_seed(len(steps))
     totals = [sum(step[row] for step in steps) for row in range(3)]
     q, k, v = (
@@ -100,6 +105,37 @@ def test_step_by_step_is_the_whole_row(steps, options, side, explicit) -> None:
     assert cache.lengths == totals
     for row in range(3):
         torch.testing.assert_close(torch.cat(found[row]), expected(q[row], k[row], v[row], options))
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("even", [True, False])
+@torch.no_grad()
+def test_many_rows_in_single_precision(even, window, shared) -> None:
+    """A batched product takes the place of fused attention, where heads are not shared."""
+    random, rows = torch.Generator().manual_seed(0), 40
+    starts = [6 if even else 1 + row % 7 for row in range(rows)]
+    totals = [start + 3 for start in starts]
+    q, k, v = (
+        [torch.randn(total, heads, WIDTH, generator=random) for total in totals]
+        for heads in (HEADS, KEY_HEADS, KEY_HEADS)
+    )
+    cache, found = Cache(), [[] for _ in range(rows)]
+    for step in range(4):
+        here = [slice(start + step - 1, start + step) if step else slice(start) for start in starts]
+        counts = tuple(1 if step else start for start in starts)
+        (some_q, mask), *others = (
+            batch([x[n][s].double() for n, s in enumerate(here)], counts, "left") for x in (q, k, v)
+        )
+        layout = lay_out(some_q[..., 0, 0], None if step else mask, cache=cache)
+        own = layout.gather(some_q.float())
+        keys, values = (layout.gather(x.float()).repeat_interleave(2 // shared, dim=-2) for x, _ in others)
+        out = layout.scatter(attention(own, keys, values, layout, causal=True, window=window))
+        for row in range(rows):
+            found[row].append(out[row][mask[row].bool()])
+    for row in range(rows):
+        whole = expected(*(x[row].double() for x in (q, k, v)), {"window": window})
+        torch.testing.assert_close(torch.cat(found[row]), whole.float())
 
 
 def read(cache: Cache, x: list[Tensor], counts: tuple[int, ...], *, window: int | None = None) -> Tensor:

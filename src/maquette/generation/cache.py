@@ -277,6 +277,19 @@ class Cache:
         needed = in_blocks(max(*self._memory.lengths, self.reserve))
         return needed if window is None else min(needed, in_blocks(window) + BLOCK)
 
+    def open(self, rows: int) -> tuple[int, list[KeyValues], list[Tensor]]:
+        """Take one more token for each of the first rows, whose keys the caller puts into the memory by itself.
+
+        Gives the number of slots, and of them all the memory of every layer, none of it unwritten, and the states.
+        """
+        memory = self._memory
+        self.narrow(0, rows).begin([1] * rows, 1)
+        memory.written = [memory.forwards] * len(memory.layers)
+        for layer in memory.layers:
+            capacity = max(layer.capacity, self._capacity(layer.window))
+            layer.fit(len(memory.lengths), capacity, capacity)
+        return len(memory.lengths), memory.layers, [state for _, state in memory.states]
+
     def state(self, number: int, owner: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Give what a recurrent layer kept, `(rows, *shape)`: zeros for rows that have read nothing."""
         states, slots = self._memory.states, len(self._memory.lengths)

@@ -250,11 +250,19 @@ class ModelReader:
         names: the arguments that the model's `forward` takes.
         cache: to go on from; None always reads whole rows.
         chunk: how many tokens of each row are read at once, where they come with nothing else.
+        cached: makes the reader with a cache.
         inputs, options, prefix, device: as for `CachedReader`.
     """
 
     def __init__(
-        self, model: Any, names: Sequence[str], *, cache: Cache | None, chunk: int | None = None, **more: Any
+        self,
+        model: Any,
+        names: Sequence[str],
+        *,
+        cache: Cache | None,
+        chunk: int | None = None,
+        cached: Callable[..., Reader] = CachedReader,
+        **more: Any,
     ) -> None:
         self.model, self.names, self.more, self.cache = model, names, more, cache
         self.chunk = None if more.get("inputs") else chunk
@@ -263,7 +271,7 @@ class ModelReader:
         if cache is None:
             pass
         elif "past_key_values" in names and (any(cache.lengths) or not is_known_as_foreign(model)):
-            self.reader = CachedReader(model, names, cache=cache, **more)
+            self.reader = cached(model, names, cache=cache, **more)
         elif any(name in names for name in CACHE_NAMES):
             self.reader = self._foreign()
         else:

@@ -59,9 +59,13 @@ def choose_likeliest(scores: Tensor) -> Tensor:
     Raises:
         NonFiniteError, ConfigurationError: the scores are none, or allow no token.
     """
-    best = scores.max(-1)
-    check_best(best.values.nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
-    return best.indices
+    if scores.device.type == "cpu":  # numpy looks at several numbers at once, torch at one
+        found = torch.from_numpy(scores.detach().numpy().argmax(-1))
+        best = scores.gather(-1, found[:, None])[:, 0]
+    else:
+        best, found = scores.max(-1)
+    check_best(best.nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
+    return found
 
 
 def sample(scores: Tensor, *, seed: int, numbers: Sequence[int], steps: Sequence[int], draw: int = 0) -> Tensor:
@@ -110,10 +114,11 @@ def check_best(best: Tensor) -> None:
     Raises:
         NonFiniteError: a score is NaN or infinite. ConfigurationError: all are `-inf`.
     """
-    if bool(best.isfinite().all()):
+    values = best.tolist()
+    rows = [row for row, value in enumerate(values) if not math.isfinite(value)]
+    if not rows:
         return
-    rows = [row for row, value in enumerate(best.tolist()) if not np.isfinite(value)]
-    if all(bool(value) for value in best[rows].isneginf().tolist()):
+    if all(values[row] == -math.inf for row in rows):
         raise ConfigurationError(
             f"The settings leave no token to follow row {rows[0]}: all scores are -inf. Forbid less, or see which of "
             "your own logits processors does."

@@ -143,6 +143,9 @@ def list_ineffective(config: Settings) -> Iterator[Ineffective]:
         yield from _among(
             config, ("max_matching_ngram_size",), "prompt_lookup_num_tokens", "which needs prompt_lookup_num_tokens"
         )
+    for other, value in (("disable_compile", True), ("use_cache", False)):
+        if getattr(config, other) is value:
+            yield from _among(config, ("compile_config",), other, f"since {other}={value}")
     for name, usual in UNUSED.items():
         if getattr(config, name) not in (None, usual):
             yield Ineffective(name, name, "which changes nothing in maquette: its cache grows by itself")

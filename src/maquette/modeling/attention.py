@@ -12,7 +12,9 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
 from maquette.generation.cache import BLOCK, KeyValues
+from maquette.generation.open_cache import OpenCache
 from maquette.modeling.layout import Layout
+from maquette.modeling.step_attention import Step, attend_in_step
 
 Bias = Tensor | Callable[[Tensor, Tensor], Tensor]
 
@@ -255,6 +257,14 @@ def _attend_with_cache(q: Tensor, k: Tensor, v: Tensor, layout: Layout, options:
     """Attend to the tokens at hand and to those in the cache, and keep the new ones there."""
     assert layout.cache is not None
     number, layout.calls = layout.calls, layout.calls + 1
+    if isinstance(layout.cache, OpenCache):
+        keys, values, places = layout.cache.put(number, k[:, 0], v[:, 0])
+        return _attend_to_held(q, (keys, values), layout, options, places)
+    if layout.is_step and q.device.type == "cpu" and not torch.is_grad_enabled() and _is_simple(layout, options):
+        memory = layout.cache.layer(number, k[:, 0], v[:, 0], window=options.window)
+        key = ("step", memory.capacity, options.window, q.dtype)
+        step = layout.once(key, lambda: _prepare_step(q, memory, layout, options))
+        return attend_in_step(q, k, v, memory, layout, options.scale, step)
     new_k, new_v = _real_tokens(k, layout), _real_tokens(v, layout)
     memory = layout.cache.layer(number, new_k, new_v, window=options.window)
     if not layout.has_past:
@@ -269,6 +279,21 @@ def _attend_with_cache(q: Tensor, k: Tensor, v: Tensor, layout: Layout, options:
         held = torch.cat([earlier[0], rows[0]], dim=1), torch.cat([earlier[1], rows[1]], dim=1)
         _keep(new_k, new_v, layout, memory)
     return layout.from_rows(_attend_to_held(layout.to_rows(q), held, layout, options, late))
+
+
+def _is_simple(layout: Layout, options: _Options) -> bool:
+    return options.bias is None and not (layout.explicit or options.needs_scores or options.dropout)
+
+
+def _prepare_step(q: Tensor, memory: KeyValues, layout: Layout, options: _Options) -> Step:
+    """Find where one new token of each row comes, and what it sees."""
+    slots, longest, late = _locate_held(layout, memory.capacity, q.device, is_before=False)
+    is_even = len(set(layout.before)) == 1
+    places = layout.before[0] % memory.capacity if is_even else _find_places(layout, memory.capacity, q.device)[0]
+    if late is None and (options.window is None or longest <= options.window):
+        return Step(slots, places, longest, None)
+    allowed = _allowed_held(_positions_of_rows(layout, 1, q.device), late, longest, options.window)[1]
+    return Step(slots, places, longest, _as_bias(allowed, q.dtype))
 
 
 def _real_tokens(x: Tensor, layout: Layout) -> Tensor:
@@ -376,6 +401,8 @@ def _as_bias(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _positions_of_rows(layout: Layout, longest: int, device: torch.device) -> Tensor:
     """Give the positions of new tokens in rows as `to_rows` has them, `(batch, longest)`; padding counts on."""
+    if layout.starts is not None:
+        return layout.starts
     before = torch.tensor(layout.before, device=device)
     return before[:, None] + torch.arange(longest, device=device)
 

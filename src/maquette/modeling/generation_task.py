@@ -252,8 +252,12 @@ class Task:
         options = self.options | {f"output_{name}": True for name in STATES if name in self.wants}
         if missing := [name for name in options if name not in self.names and name not in self.options]:
             raise InputError(f"{missing[0]}=True: {type(self.model).__name__}.forward does not take it.")
-        chunk = self.config.prefill_chunk_size
-        return self._reader(self.model, self.names, cache, inputs=self.inputs, options=options, chunk=chunk)
+        more: dict[str, Any] = {"inputs": self.inputs, "options": options, "chunk": self.config.prefill_chunk_size}
+        if self.config.compile_config is not None and not self.config.disable_compile:
+            from maquette.generation.compiled_reading import CompiledReader
+
+            more["cached"] = functools.partial(CompiledReader, compile_config=self.config.compile_config)
+        return self._reader(self.model, self.names, cache, **more)
 
     def _reader(self, model: Any, names: Sequence[str], cache: Cache | None, **more: Any) -> ModelReader:
         prefix = "decoder_" if model.config.is_encoder_decoder else ""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maquette.generation.cache import Cache, as_cache
+from maquette.generation.open_cache import OpenCache
 from maquette.modeling.outputs import BaseModelOutput
 
 # Pack where at most this share of the places is real; measured in benchmarks/distilbert.py.
@@ -55,6 +56,7 @@ class Layout:
         counts_padding: positions count places, padding too; otherwise real tokens only.
         cache: of earlier tokens; None where nothing is kept.
         before: with a cache, how many tokens each row has read before these.
+        starts: in a compiled step, the same as a tensor `(batch, 1)`, and `before` is empty.
     """
 
     shape: tuple[int, int]
@@ -67,6 +69,7 @@ class Layout:
     counts_padding: bool = True
     cache: Cache | None = None
     before: tuple[int, ...] = ()
+    starts: Tensor | None = None
     calls: int = 0  # of `attention` that kept their keys, so far
     states: int = 0  # that were asked for, so far
     known: dict[Any, Any] = field(default_factory=dict)  # what was computed once for all layers
@@ -103,6 +106,8 @@ class Layout:
 
     def real_positions(self, device: torch.device) -> Tensor:
         """Give the number of real tokens before each one in its row, whatever `positions` counts; shaped as that is."""
+        if self.starts is not None:
+            return self.starts
         return self.once("positions", lambda: self._count_positions(device))
 
     def _count_positions(self, device: torch.device) -> Tensor:
@@ -124,14 +129,24 @@ class Layout:
             return (self.mask.cumsum(1) - 1).clamp(min=0)
         return torch.arange(self.shape[1], device=device)[None]
 
-    @functools.cached_property
+    @property
     def has_past(self) -> bool:
         """Whether a row has read tokens before these."""
-        return any(self.before)
+        found: bool = self.once("has past", lambda: self.starts is not None or any(self.before))
+        return found
 
-    @functools.cached_property
+    @property
+    def is_step(self) -> bool:
+        """Whether each row has one new token, after others."""
+        return self.shape[1] == 1 and self.mask is None and self.has_past
+
+    @property
     def counts(self) -> list[int]:
         """How many real tokens each row of the batch has here."""
+        found: list[int] = self.once("counts", self._count)
+        return found
+
+    def _count(self) -> list[int]:
         if self.rows is not None:
             found = dict(zip(self.rows.tolist(), self.lengths, strict=True))
             return [found.get(row, 0) for row in range(self.shape[0])]
@@ -158,7 +173,8 @@ class Layout:
         Raises:
             ValueError: `x` has another shape.
         """
-        if x.ndim < 2 or x.shape[0] not in (1, self.shape[0]) or x.shape[1] != self.shape[1]:
+        rows, length = self.shape
+        if x.ndim < 2 or (x.shape[0] != 1 and x.shape[0] != rows) or x.shape[1] != length:
             raise ValueError(f"The batch is (batch, length) = {self.shape}; a tensor of {tuple(x.shape)} does not fit.")
         x = x.expand(*self.shape, *x.shape[2:])
         if self.places is not None:
@@ -335,6 +351,8 @@ def lay_out(
     if cache is not None:
         layout.before = tuple(cache.begin(layout.counts, shape[1]))
         layout.cache = cache
+        if isinstance(cache, OpenCache):
+            layout.starts = cache.positions[:, None]
     return layout
 
 

@@ -1,8 +1,12 @@
 """Norms that leave the mean alone."""
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
+
+from maquette.modeling.packing import is_traced
 
 
 class RMSNorm(nn.Module):
@@ -30,8 +34,22 @@ class RMSNorm(nn.Module):
         """Norm the last axis of `(…, width)`."""
         weight = self.weight
         if x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64):
-            return rms_norm(x, weight.shape, weight + 1 if self.plus_one else weight, self.eps)
-        normed = rms_norm(x.float(), weight.shape, None, self.eps)
+            return _norm(x, weight + 1 if self.plus_one else weight, self.eps)
+        normed = _norm(x.float(), None, self.eps)
         if self.plus_one:
             return (normed * (1 + weight.float())).type_as(x)
         return weight * normed.type_as(x)
+
+
+def _norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """Do what torch's `rms_norm` does; on a CPU, where nothing is learnt from it, in half as many operations."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or is_traced(x):
+        return rms_norm(x, x.shape[-1:], weight, eps)
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5)
+    normed = x / size.hypot_(_root(eps, x.dtype))
+    return normed if weight is None else normed.mul_(weight)
+
+
+@functools.cache
+def _root(eps: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(eps**0.5, dtype=dtype, device="cpu")

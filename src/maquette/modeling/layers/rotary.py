@@ -33,12 +33,13 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     if width < x.shape[-1]:
         turned, rest = x.split((width, x.shape[-1] - width), -1)
         return torch.cat((rotate(turned, rotation), rest), -1)
-    first, second = x.chunk(2, -1)
-    return torch.addcmul(x * rotation.cos, torch.cat((second, first), -1), rotation.sin)
+    return torch.addcmul(x * rotation.cos, x.roll(width // 2, -1), rotation.sin)
 
 
 def row_lengths(layout: Layout, device: torch.device) -> Tensor:
     """Give for each place how many tokens its row has, those in the cache included: `(tokens,)`, or `(batch, 1)`."""
+    if layout.starts is not None:
+        return layout.starts + 1
     before = torch.tensor(layout.before or (0,) * layout.shape[0], device=device)
     if layout.places is not None:
         new = torch.tensor(layout.lengths, device=device)
