@@ -34,10 +34,13 @@ class Lengths:
 
     def __init__(self, model: nn.Module) -> None:
         self.seen: list[tuple[int, ...]] = []
+        self.masks: list[int] = []
         model.register_forward_pre_hook(self.note, with_kwargs=True)
 
     def note(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.seen.append(tuple(named["input_ids"].shape))
+        if named.get("attention_mask") is not None:
+            self.masks.append(named["attention_mask"].shape[1])
 
 
 # Folders that bring their code ---------------------------------------------------------------------------------------
@@ -75,6 +78,10 @@ def test_only_new_tokens_are_read(model: Any, caplog: pytest.LogCaptureFixture) 
     assert continue_all(fresh, MORE, max_new_tokens=12) == expected
     groups = len({len(row) for row in MORE})
     assert all(length == 1 for _, length in lengths.seen[groups:]), "a step reads one token of each row"
+    assert len(lengths.seen) <= 2 * groups + 11, "and all rows in one call, once it is known how tokens lie"
+    lengths.masks.clear()
+    assert continue_all(fresh, MORE * 3, max_new_tokens=12, max_rows=3) == expected * 3
+    assert max(lengths.masks) < 7 + 12, "rows that have left leave no padding behind"
     lengths.seen.clear()
     beams = continue_all(fresh, num_beams=3, num_return_sequences=2, max_new_tokens=7)
     assert all(length == 1 for _, length in lengths.seen[groups:]), "beams take their caches along"
@@ -256,6 +263,15 @@ class Crooked(Reed):
         return CausalLMOutput({"logits": logits, "past_key_values": past if use_cache else None})
 
 
+class Unmasked(Reed):
+    """Takes a mask and positions, and only heeds the positions."""
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None, past_key_values=None, use_cache=None):
+        seen = 0 if past_key_values is None else self.count(past_key_values)
+        logits, past = self.attend(input_ids, seen, past_key_values)
+        return CausalLMOutput({"logits": logits, "past_key_values": past if use_cache else None})
+
+
 def build(kind: type[PreTrainedModel]) -> Any:
     torch.manual_seed(4)
     model = kind(ReedConfig(eos_token_id=2, pad_token_id=0)).eval()
@@ -266,7 +282,7 @@ def build(kind: type[PreTrainedModel]) -> Any:
 
 
 # Where nobody knows which numbers belong to which row, rows are read again now and then.
-@pytest.mark.parametrize("kind", [Reed, LengthFirst, Merged, Given, OldName, Running, HeadsWithRows, Opaque])
+@pytest.mark.parametrize("kind", [Reed, LengthFirst, Merged, Given, OldName, Running, HeadsWithRows, Opaque, Unmasked])
 def test_caches_of_any_layout(kind: type[PreTrainedModel], caplog: pytest.LogCaptureFixture) -> None:
     model = build(kind)
     lengths = Lengths(model)

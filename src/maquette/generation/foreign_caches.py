@@ -257,6 +257,67 @@ def forget_tokens(cache: Any, count: int, axes: Sequence[int | None]) -> Any:
     return cache if count_tokens(cache) == before - count else None
 
 
+def cut_front(cache: Any, count: int, axes: Sequence[int | None]) -> Any:
+    """Give a joined cache without the first places of its rows; None where it is not known how they lie."""
+    if type(cache) is DynamicCache:
+        cache._map(lambda kept: kept[..., count:, :])
+        return cache
+    if not isinstance(cache, tuple | list) or len(axes) != len([*list_tensors(cache)]) or None in axes:
+        return None
+    along = iter(axes)
+    return map_tensors(cache, lambda t: t.narrow(axis := next(along) or 0, count, t.shape[axis] - count))
+
+
+def join_caches(
+    caches: Sequence[Any], rows: Sequence[int], lengths: Sequence[int], axes: Sequence[Sequence[int | None]]
+) -> Any:
+    """Put caches of rows of several lengths together, with zeros before what is shorter.
+
+    Args:
+        rows, lengths: how many rows each has, and of how many tokens.
+        axes: along which axis of each tensor of a tuple its tokens lie.
+
+    Returns:
+        None where it is not known how they lie.
+    """
+    if all(type(cache) is DynamicCache for cache in caches):
+        pairs = [[*cache.key_cache, *cache.value_cache] for cache in caches]
+        found = _join_tensors(pairs, rows, lengths, [[2] * len(tensors) for tensors in pairs])
+        if found is None:
+            return None
+        joined = DynamicCache()
+        joined.key_cache, joined.value_cache = found[: len(found) // 2], found[len(found) // 2 :]
+        return joined
+    if not all(isinstance(cache, tuple | list) for cache in caches):
+        return None
+    found = _join_tensors([[*list_tensors(cache)] for cache in caches], rows, lengths, axes)
+    if found is None:
+        return None
+    tensors = iter(found)
+    return map_tensors(caches[0], lambda _: next(tensors))
+
+
+def _join_tensors(
+    caches: Sequence[Sequence[Tensor]],
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    axes: Sequence[Sequence[int | None]],
+) -> list[Tensor] | None:
+    width, joined = max(lengths), []
+    if len({len(tensors) for tensors in caches}) > 1:
+        return None
+    for number in range(len(caches[0])):
+        parts = []
+        for tensors, count, length, along in zip(caches, rows, lengths, axes, strict=True):
+            tensor, axis = tensors[number], along[number] if number < len(along) else None
+            if not axis or axis >= tensor.ndim or tensor.shape[0] != count or tensor.shape[axis] != length:
+                return None
+            missing = [width - length if place == axis else size for place, size in enumerate(tensor.shape)]
+            parts.append(torch.cat([tensor.new_zeros(missing), tensor], dim=axis) if length < width else tensor)
+        joined.append(torch.cat(parts))
+    return joined
+
+
 def find_axes(before: Shapes, after: Shapes, count: int) -> list[int | None]:
     """Find along which axis each tensor has grown by so many tokens."""
     axes: list[int | None] = []

@@ -1,7 +1,8 @@
 """Runs models that keep what they have read in a way of their own: code written for Transformers, with its caches.
 
-Rows of one length are read together and share a cache of the model's; there is no padding, so that code which takes
-none into account is right, too. What each row has read is known by its ids; a cache is only there to save time. Where
+Rows of one length are read together and share a cache of the model's. There is no padding, so that code which takes
+none into account is right, too; where a step with padding has been seen to give the same, rows of all lengths go on
+together. What each row has read is known by its ids; a cache is only there to save time. Where
 one cannot follow (nobody knows where rows lie, tokens cannot be taken back), a row is read again from its beginning.
 """
 
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from maquette.generation.foreign_caches import (
     DynamicCache,
+    cut_front,
     find_axes,
     forget_tokens,
     is_filled,
+    join_caches,
     list_tensors,
     take_rows,
 )
@@ -48,16 +51,28 @@ class UnusableCacheError(Exception):
 
 # In which style each model has been seen to give with its cache what it gives without.
 _known: "WeakKeyDictionary[Any, Style]" = WeakKeyDictionary()
+# Whether a step of each model has been seen to give the same with rows that are padded on the left.
+_pads: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
 
 
 @dataclass(eq=False)
 class _Group:
-    """Rows that a cache holds together."""
+    """Rows that a cache holds together; `padding` says how much of the length is none of theirs, on the left."""
 
     cache: Any
     rows: int
     length: int
     axes: list[int | None] = field(default_factory=list)
+    padding: list[int] = field(default_factory=list)
+
+    def trimmed(self) -> "_Group":
+        """Leave out what is padding in every row, now that longer ones have left."""
+        least = min(self.padding, default=0)
+        cache = cut_front(self.cache, least, self.axes) if least else None
+        if cache is None:
+            return self
+        padding = [each - least for each in self.padding]
+        return _Group(cache, self.rows, self.length - least, self.axes, padding if any(padding) else [])
 
 
 @dataclass(eq=False)
@@ -86,7 +101,15 @@ class _Part(NamedTuple):
     def ids(self) -> Tensor | None:
         """All tokens of the rows, `(rows, length)`, if they are ids."""
         rows = [[*(s.held if s.group else ()), *u] for s, u in zip(self.slots, self.unread, strict=True)]
-        return torch.stack([torch.cat(row) for row in rows]) if rows[0][0].ndim == 1 else None
+        if any(each.ndim > 1 for row in rows for each in row):
+            return None
+        whole = [torch.cat(row) for row in rows]
+        padded = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True, padding_side="left")
+        return torch.nn.functional.pad(padded, (min(self.padding), 0))
+
+    @property
+    def padding(self) -> list[int]:
+        return self.group.padding if self.group and self.group.padding else [0] * len(self.slots)
 
 
 class ForeignReader:
@@ -120,6 +143,7 @@ class ForeignReader:
         self.styles = iter([_known[model]] if self.is_known else _list_styles(model, names))
         self.style = next(self.styles, None)
         self.is_alone = False  # rows of one cache cannot be told apart
+        self.is_apart = False  # rows read several tokens at once, which no one has tried with padding
 
     def read(self, first: int, rows: Any, *, numbers: Sequence[int], last: int = 1) -> Any:
         """Read new tokens, as `Reader` says.
@@ -149,8 +173,10 @@ class ForeignReader:
         logits: list[Tensor | None] = [None] * len(rows)
         more: list[dict[str, list[Tensor]] | None] = [None] * len(rows)
         output: Any = None
-        for part in self._parts(slots, rows):
-            output, group = self._run(part, last)
+        self._leave_padding(slots, rows)
+        parts = [*self._parts(slots, rows)]
+        for part, ran in self._run_all(parts, last):
+            output, group = ran
             for row, (place, slot) in enumerate(zip(part.places, part.slots, strict=True)):
                 logits[place], more[place] = output["logits"][row, -last:], pick_row(output, row, len(rows[place]))
                 slot.group, slot.row = group, row
@@ -158,6 +184,45 @@ class ForeignReader:
         filled = [some[:0] if found is None else found for found in logits]
         padded = torch.nn.utils.rnn.pad_sequence(filled, batch_first=True, padding_side="left")
         return type(output)({"logits": padded, **join_rows(more)})
+
+    def _run_all(self, parts: list[_Part], last: int) -> list[tuple[_Part, tuple[Any, _Group]]]:
+        """Run the model over all parts; a step of rows of several lengths is one call where that gives the same."""
+        joined = self._join(parts)
+        if joined is None:
+            return [(part, self._run(part, last)) for part in parts]
+        together = self._run(joined, last)
+        if self.model in _pads:
+            return [(joined, together)]
+        apart = [(part, self._run(part, last)) for part in parts]
+        expected = torch.cat([output["logits"][:, -1] for _, (output, _) in apart])
+        _pads[self.model] = is_near(together[0]["logits"][:, -1], expected)
+        return [(joined, together)] if _pads[self.model] else apart
+
+    def _join(self, parts: list[_Part]) -> _Part | None:
+        """Put the rows of a step together, whatever their lengths, if the model may take padding."""
+        takes_padding = "attention_mask" in self.names and "position_ids" in self.names and _pads.get(self.model, True)
+        groups = [part.group for part in parts if part.group is not None]
+        is_step = len(groups) == len(parts) > 1 and all(len(row[0]) == 1 for part in parts for row in part.unread)
+        if not (self.is_known and takes_padding and is_step) or self.is_apart:
+            return None
+        lengths = [group.length for group in groups]
+        axes = [group.axes for group in groups]
+        cache = join_caches([group.cache for group in groups], [group.rows for group in groups], lengths, axes)
+        if cache is None:
+            return None
+        padding = [max(lengths) - part.group.length + each for part in parts if part.group for each in part.padding]
+        group = _Group(cache, len(padding), max(lengths), axes[0], padding)
+        slots = [slot for part in parts for slot in part.slots]
+        unread = [row for part in parts for row in part.unread]
+        return _Part(slots, unread, [place for part in parts for place in part.places], group)
+
+    def _leave_padding(self, slots: list[_Slot], rows: list[Tensor]) -> None:
+        """Let rows that read several tokens be read again without padding, and never join them from now on."""
+        far = [slot for slot, row in zip(slots, rows, strict=True) if slot.group is not None and len(row) > 1]
+        self.is_apart |= bool(far)
+        for slot in far:
+            if slot.group is not None and slot.group.padding:
+                slot.group = None
 
     # Which rows go together ---------------------------------------------------------------------------------------
 
@@ -196,7 +261,8 @@ class ForeignReader:
             return
         cache = take_rows(group.cache, rows, of=group.rows, model=self.model, is_shared=is_shared)
         self.is_alone |= cache is None
-        new = None if cache is None else _Group(cache, len(rows), group.length, group.axes)
+        padding = [group.padding[row] for row in rows] if group.padding else []
+        new = None if cache is None else _Group(cache, len(rows), group.length, group.axes, padding).trimmed()
         for row, slot in enumerate(slots):
             slot.group, slot.row = new, row
 
@@ -217,20 +283,22 @@ class ForeignReader:
         if not self.is_known and (group is not None or self.style.is_given):
             self._check(part, output["logits"][0, -1], is_going_on=group is not None)
         after = [tensor.shape for tensor in list_tensors(kept)]
-        return output, _Group(kept, len(part.slots), length, find_axes(before, after, count))
+        padding = part.padding if any(part.padding) else []
+        return output, _Group(kept, len(part.slots), length, find_axes(before, after, count), padding)
 
     def _arguments(self, part: _Part, cache: Any, length: int, count: int, last: int) -> dict[str, Any]:
         assert self.style is not None
         new = torch.stack([join_tokens(row, self.model) for row in part.unread]).to(self.device)
         kind = "inputs_embeds" if new.ndim == 3 else "input_ids"
         places = torch.arange(length - count, length, device=self.device)
+        padding = torch.tensor(part.padding, device=self.device)[:, None]
         common = {
             self.style.name: cache,
-            "attention_mask": torch.ones(len(new), length, dtype=torch.long, device=self.device),
+            "attention_mask": (torch.arange(length, device=self.device) >= padding).long(),
             "use_cache": True,
             "cache_position": places,
         }
-        more = {"position_ids": places.expand(len(new), -1), "logits_to_keep": last, "num_logits_to_keep": last}
+        more = {"position_ids": places - padding, "logits_to_keep": last, "num_logits_to_keep": last}
         index = torch.tensor([slot.number for slot in part.slots], device=self.device)
         inputs = {name: value[index] for name, value in self.inputs.items()}
         given = {name: value for name, value in {**common, **more}.items() if name in self.names}
@@ -261,10 +329,8 @@ class ForeignReader:
             UnusableCacheError: they differ by more than rounding.
         """
         slot, new = part.slots[0], part.unread[0][-1]
-        expected = self.whole(slot.number, join_tokens([*slot.held, new], self.model)).float()
-        bound = 0.01 if logits.dtype in (torch.float32, torch.float64) else 0.15
-        off = (logits.float() - expected).norm() / (expected - expected.mean()).norm().clamp(min=1e-6)
-        if not bool(off <= bound):
+        expected = self.whole(slot.number, join_tokens([*slot.held, new], self.model))
+        if not is_near(logits, expected):
             raise UnusableCacheError
         if is_going_on:
             assert self.style is not None
@@ -301,9 +367,16 @@ class ForeignReader:
                 continue
             if id(group) not in done:
                 cache = forget_tokens(group.cache, count, group.axes)
-                new = None if cache is None else _Group(cache, group.rows, group.length - count)
+                new = None if cache is None else _Group(cache, group.rows, group.length - count, padding=group.padding)
                 done[id(group)] = new
             slot.group = done[id(group)]
+
+
+def is_near(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether logits differ by no more than rounding, `(…, vocabulary)`."""
+    bound = 0.01 if found.dtype in (torch.float32, torch.float64) else 0.15
+    spread = (expected.float() - expected.float().mean(-1, keepdim=True)).norm(dim=-1).clamp(min=1e-6)
+    return bool(((found.float() - expected.float()).norm(dim=-1) <= bound * spread).all())
 
 
 def is_known_as_foreign(model: Any) -> bool:
