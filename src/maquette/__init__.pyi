@@ -185,6 +185,8 @@ from maquette.models.t5.modeling import T5ForSequenceClassification as T5ForSequ
 from maquette.models.t5.modeling import T5ForTokenClassification as T5ForTokenClassification
 from maquette.models.t5.modeling import T5Model as T5Model
 from maquette.models.t5.modeling import T5PreTrainedModel as T5PreTrainedModel
+from maquette.models.t5.tokenization import T5Tokenizer as T5Tokenizer
+from maquette.models.t5.tokenization import T5TokenizerFast as T5TokenizerFast
 from maquette.models.vit.configuration import ViTConfig as ViTConfig
 from maquette.models.vit.image_processing import ViTFeatureExtractor as ViTFeatureExtractor
 from maquette.models.vit.image_processing import ViTImageProcessor as ViTImageProcessor

@@ -100,3 +100,43 @@ def test_a_file_without_a_template_is_believed(tmp_path):
     assert AutoTokenizer.from_pretrained(tmp_path)("ab")["input_ids"] == [0, 1]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "add_bos_token": True}))
     assert AutoTokenizer.from_pretrained(tmp_path)("ab")["input_ids"] == [2, 0, 1]
+
+
+def test_t5_ends_rows_and_has_sentinels(tmp_path):
+    """Pieces are the library's; sentinels come behind them, the first one last, as in the files that Google gives."""
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for text in TEXTS for line in text.splitlines() if line.strip()] * 5),
+        model_writer=made,
+        model_type="unigram",
+        vocab_size=270,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    library = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    (tmp_path / "spiece.model").write_bytes(made.getvalue())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert type(tokenizer) is maquette.T5Tokenizer is maquette.T5TokenizerFast
+    pieces = library.get_piece_size()
+    assert len(tokenizer) == pieces + 100
+    assert tokenizer.get_sentinel_token_ids() == [pieces + 99 - number for number in range(100)]
+    assert tokenizer("the <extra_id_0> of <extra_id_11>").input_ids == [
+        *library.encode("the"),
+        pieces + 99,
+        *library.encode("of"),
+        pieces + 88,
+        1,
+    ]
+    texts = ["the argument parser", "  two  words ", "x = [1, 2]"]
+    assert tokenizer(texts).input_ids == [[*library.encode(text), 1] for text in texts]
+    one, two = (library.encode(text) for text in texts[:2])
+    assert tokenizer(*texts[:2]).input_ids == [*one, 1, *two, 1]
+    assert tokenizer(texts, padding=True, return_tensors="np").input_ids[0, -1] in (0, 1)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert type(again) is type(tokenizer) and again(texts).input_ids == tokenizer(texts).input_ids
+    assert len(again) == pieces + 100

@@ -11,7 +11,8 @@ CARD = ModelCard(
         "AutoModelForTokenClassification": "modeling:T5ForTokenClassification",
         "AutoModelForQuestionAnswering": "modeling:T5ForQuestionAnswering",
     },
-    exports=("modeling:T5PreTrainedModel", "modeling:T5EncoderModel"),
+    tokenizer=(None, "tokenization:T5TokenizerFast"),
+    exports=("modeling:T5PreTrainedModel", "modeling:T5EncoderModel", "tokenization:T5Tokenizer"),
     tiny={
         "vocab_size": 40,
         "d_model": 16,
