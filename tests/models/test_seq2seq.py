@@ -231,6 +231,23 @@ def test_a_cache_changes_nothing(exchange, name):
             assert_near(found, whole, name)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_t5_keeps_what_would_overflow_in_float16(tmp_path, kind):
+    """As the peer does: the layer behind the activation; states are then of float32, and norms bring them back."""
+    torch.manual_seed(0)
+    case, inputs = CASES["t5 tied"], make_inputs()
+    whole = case.model_class(case.config()).eval()
+    whole.save_pretrained(tmp_path)
+    model = case.model_class.from_pretrained(tmp_path, dtype=kind)
+    kept = {name for name, p in model.named_parameters() if p.dtype == torch.float32}
+    assert kept == ({name for name in whole.state_dict() if ".wo." in name} if kind == "float16" else set())
+    given = {"input_ids": inputs["ids"], "decoder_input_ids": inputs["decoder_ids"]}
+    found, expected = model(**given).logits.float(), whole(**given).logits
+    steps = torch.finfo(getattr(torch, kind)).eps * expected.abs().max()
+    assert (found - expected).abs().max() < 30 * steps
+    assert model.generate(inputs["ids"], max_new_tokens=3).shape == (ROWS, 4)
+
+
 # Of the peer's common fields, those that ours has no word for, or keeps elsewhere.
 NOT_OURS = {"transformers_version", "architectures", "problem_type", "model_type", "id2label", "label2id"}
 

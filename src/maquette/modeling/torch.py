@@ -88,6 +88,7 @@ class PreTrainedModel(
     supports_gradient_checkpointing: ClassVar[bool] = False
     accepts_loss_kwargs: ClassVar[bool] = False  # whether `forward` takes `num_items_in_batch` (other Trainers ask)
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
+    _keep_in_fp32_modules: ClassVar[Iterable[str]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -202,7 +203,7 @@ class PreTrainedModel(
                 f"{bullets(absent[:5])}\nCall from_pretrained outside of torch.device('meta')."
             )
         kind = as_dtype(dtype)
-        found = {name: converted(weights[key], kind) for name, key in report.assigned.items()}
+        found = {name: cls._converted(name, weights[key], kind) for name, key in report.assigned.items()}
         filled = [target for name in found if (target := targets.get(name)) is not None and not is_lazy(target)]
         pending.run(except_for=filled)
         cls._check_fresh(pending, {name: targets[name] for name in report.missing})
@@ -214,6 +215,13 @@ class PreTrainedModel(
         if kind is None:
             restore_types(model, report.metadata)
         return evaluated(model)
+
+    @classmethod
+    def _converted(cls, name: str, value: torch.Tensor, kind: torch.dtype | None) -> torch.Tensor:
+        """Give a weight in the type that is wanted; in float16, what would overflow there stays in float32."""
+        is_half = value.is_floating_point() and (kind or value.dtype) == torch.float16
+        is_kept = is_half and not set(cls._keep_in_fp32_modules).isdisjoint(name.split("."))
+        return converted(value, torch.float32 if is_kept else kind)
 
     @classmethod
     def _check_fresh(cls, pending: Deferred, missing: Mapping[str, Any]) -> None:
