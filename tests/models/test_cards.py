@@ -13,8 +13,9 @@ from maquette.testing import cases, check_config, tiny_config
 CARDS = {case.card.model_type: case.card for case in cases()}
 
 
-# Decoders share most of their code: one is examined wholly, and one with an encoder; the others where they can differ.
-WHOLE = ("llama-LlamaForCausalLM", "t5-T5ForConditionalGeneration")
+# Decoders share most of their code, and so do heads of encoders: one of each kind is examined wholly, the others where
+# they can differ.
+WHOLE = ("llama-LlamaForCausalLM", "t5-T5ForConditionalGeneration", "bert-BertForMaskedLM")
 QUICK = ("batch", "gradients", "reload")
 GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
@@ -53,6 +54,7 @@ def test_configuration(card) -> None:
 SAVE = """
 import copied, torch
 from maquette.registry import cards_of
+from maquette.testing import Case
 for card in cards_of(copied):
     config_class = card.load(card.config)
     config_class.register_for_auto_class()
@@ -63,7 +65,7 @@ for card in cards_of(copied):
         if card is not cards_of(copied)[0] and auto != "AutoModelForCausalLM":
             continue  # the folder's models of other types differ from the first one's by their configurations
         torch.manual_seed(0)
-        card.load(reference)(card.load(card.config)(**card.tiny)).save_pretrained(f"{card.model_type}/{auto}")
+        card.load(reference)(Case(card, auto, reference).config()).save_pretrained(f"{card.model_type}/{auto}")
 """
 COMPARE = """
 import importlib, pathlib, torch, maquette

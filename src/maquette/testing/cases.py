@@ -34,8 +34,11 @@ class Case:
         return self.card.load(self.reference)
 
     def config(self) -> Any:
-        """Make the card's tiny configuration anew."""
-        return tiny_config(self.card)
+        """Make the card's tiny configuration anew; a causal model's is that of a decoder, where it says so."""
+        config = tiny_config(self.card)
+        if self.auto_class == "AutoModelForCausalLM" and "is_decoder" in type(config)._own_fields():
+            config.is_decoder = True
+        return config
 
     def check(self, **options: Any) -> Report:
         """Examine the model; options are those of `check_model`."""

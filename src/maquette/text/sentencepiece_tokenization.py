@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from maquette.errors import InputError
 from maquette.hub.sources import Source
 from maquette.text.byte_pairs import LLAMA3_PATTERN, make_backend
-from maquette.text.sentencepiece_files import make_sentencepiece_backend, read_sentencepiece
+from maquette.text.sentencepiece_files import SentencePieceModel, make_sentencepiece_backend, read_sentencepiece
 from maquette.text.tiktoken_files import is_tiktoken, read_tiktoken, spell
 from maquette.text.tokenization_fast import PreTrainedTokenizerFast
 from maquette.text.tokenizer_files import TOKENIZER_FILE
@@ -62,9 +62,17 @@ class SentencePieceTokenizerFast(PreTrainedTokenizerFast):
             )
         if is_tiktoken(path):
             return make_backend(*spell(read_tiktoken(path)), pattern=self.pattern, ignore_merges=True)
-        model = read_sentencepiece(path)
+        model = self._arrange_pieces(read_sentencepiece(path))
         self._file_tokens = model.special_tokens()
-        return make_sentencepiece_backend(model, legacy=legacy)
+        return self._complete_backend(make_sentencepiece_backend(model, legacy=legacy))
+
+    def _arrange_pieces(self, model: SentencePieceModel) -> SentencePieceModel:
+        """Put pieces where checkpoints have them; override it where that is not the place in the file."""
+        return model
+
+    def _complete_backend(self, backend: Tokenizer) -> Tokenizer:
+        """Add what a model's file does not say, such as where special tokens go; override it for that."""
+        return backend
 
     def _settings_in_file(self) -> dict[str, Any]:
         known = {
