@@ -248,6 +248,92 @@ def test_t5_keeps_what_would_overflow_in_float16(tmp_path, kind):
     assert model.generate(inputs["ids"], max_new_tokens=3).shape == (ROWS, 4)
 
 
+def small(name="t5 tied", **fields):
+    torch.manual_seed(0)
+    case = CASES[name]
+    return case.model_class(getattr(maquette, case.config_name)(**{**case.fields, **fields})).eval()
+
+
+TEXTS = [[5, 6, 7, 2], [8, 2], [9, 10, 11, 12, 13, 2], [20, 2], [30, 31, 2]]
+
+
+@pytest.mark.parametrize("name", ["t5 tied", "bart tied"])
+@pytest.mark.parametrize(
+    "given", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1, "num_return_sequences": 3}], ids=str
+)
+def test_the_encoder_reads_each_prompt_once(name, given, monkeypatch):
+    """Whatever waits, is continued several times, or shares; a row gives what it gives alone."""
+    model, read = small(name), []
+    encoder = model.get_encoder()
+    forward = type(encoder).forward
+
+    def note(self, input_ids, *args, **options):
+        read.append(len(input_ids))
+        return forward(self, input_ids, *args, **options)
+
+    monkeypatch.setattr(type(encoder), "forward", note)
+    found = model.generate(TEXTS, max_new_tokens=6, max_rows=6, **given)
+    assert sum(read) == len(TEXTS)
+    if "seed" not in given:  # random numbers follow from a row's number
+        padding = model.config.pad_token_id
+        for row, text in enumerate(TEXTS):
+            alone = model.generate([text], max_new_tokens=6, **given)[0].tolist()
+            assert found[row].tolist() == alone + [padding] * (found.shape[1] - len(alone))
+
+
+def test_samples_share_what_they_look_at():
+    model = small()
+    given = {"return_dict_in_generate": True, "do_sample": True, "seed": 1, "num_return_sequences": 4}
+    output = model.generate(TEXTS, max_new_tokens=4, **given)
+    assert type(output) is maquette.GenerateEncoderDecoderOutput and output.sequences.shape == (20, 5)
+    sources = output.past_key_values.sources
+    assert sources.texts == [row // 4 for row in range(20)] and sources.lengths == [len(text) for text in TEXTS]
+    output.past_key_values.reorder([*range(19), 0])
+    assert sources.texts[-1] == 0
+
+
+def test_states_do_for_texts_and_cached_rows_go_on():
+    model = small("bart tied")
+    ids = torch.tensor([[5, 6, 7, 8, 2], [8, 9, 2, 1, 1]])
+    mask = (ids != 1).long()
+    expected = model.generate(ids, max_new_tokens=6)
+    states = model.get_encoder()(ids, mask)
+    assert torch.equal(model.generate(encoder_outputs=states, attention_mask=mask, max_new_tokens=6), expected)
+    drafted = model.generate(ids, max_new_tokens=6, prompt_lookup_num_tokens=2)
+    assert torch.equal(drafted, expected)
+    assert torch.equal(model.generate(ids, max_new_tokens=6, assistant_model=small("bart tied")), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing for the encoder to read: give input_ids"),
+        (
+            {"inputs": [[5, 2]], "decoder_input_ids": [[3], [4]]},
+            "decoder_input_ids has 2 rows, and the encoder's input 1",
+        ),
+        ({"encoder_outputs": torch.zeros(2, 3)}, r"last_hidden_state of shape \(prompts, length, dim\)"),
+        ({"inputs": [[5, 2]], "decoder_start_token_id": [1, 2]}, "names 2 tokens, and there are 1 prompts"),
+    ],
+)
+def test_inputs_that_cannot_be_read_are_errors(given, message):
+    with pytest.raises(maquette.InputError, match=message):
+        small().generate(max_new_tokens=2, **given)
+
+
+def test_a_decoder_needs_a_beginning_and_something_to_look_at():
+    model, ids = small(decoder_start_token_id=None), torch.tensor([[5, 6, 2]])
+    with pytest.raises(maquette.InputError, match="no token to begin with: set decoder_start_token_id"):
+        model.generate(ids, max_new_tokens=2)
+    with pytest.raises(ValueError, match="decoder_start_token_id=None, pad_token_id=0: labels are moved right"):
+        model(ids, labels=ids)
+    with pytest.raises(ValueError, match="The decoder has nothing to read"):
+        small()(ids)
+    rows = small("bart rows")
+    with pytest.raises(ValueError, match="Row 0 of input_ids has no end token"):
+        rows(torch.tensor([[5, 6, 7]]))
+
+
 # Of the peer's common fields, those that ours has no word for, or keeps elsewhere.
 NOT_OURS = {"transformers_version", "architectures", "problem_type", "model_type", "id2label", "label2id"}
 
