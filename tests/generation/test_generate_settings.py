@@ -112,7 +112,10 @@ def test_allowed_tokens_know_the_prompts_number(model: TinyForCausalLM, prompts:
 
 
 def test_time_that_is_up_ends_all_rows(model: TinyForCausalLM, prompts: list[list[int]]) -> None:
-    assert [len(row) for row in continued(model, prompts, max_time=1e-9)] == [1] * len(prompts)
+    """Those that are read together get one token, those that wait get none."""
+    for rows in (3, len(prompts)):
+        found = continued(model, prompts, max_time=1e-9, max_rows=rows)
+        assert [len(row) for row in found] == [1] * rows + [0] * (len(prompts) - rows)
 
 
 def test_a_streamer_prints_what_is_generated(
