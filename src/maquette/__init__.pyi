@@ -128,6 +128,8 @@ from maquette.models.bart.modeling import BartForQuestionAnswering as BartForQue
 from maquette.models.bart.modeling import BartForSequenceClassification as BartForSequenceClassification
 from maquette.models.bart.modeling import BartModel as BartModel
 from maquette.models.bart.modeling import BartPreTrainedModel as BartPreTrainedModel
+from maquette.models.bart.tokenization import BartTokenizer as BartTokenizer
+from maquette.models.bart.tokenization import BartTokenizerFast as BartTokenizerFast
 from maquette.models.bert.configuration import BertConfig as BertConfig
 from maquette.models.bert.configuration import RobertaConfig as RobertaConfig
 from maquette.models.bert.configuration import XLMRobertaConfig as XLMRobertaConfig

@@ -140,3 +140,22 @@ def test_t5_ends_rows_and_has_sentinels(tmp_path):
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert type(again) is type(tokenizer) and again(texts).input_ids == tokenizer(texts).input_ids
     assert len(again) == pieces + 100
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bart_lays_rows_out_as_roberta_does(fast, tmp_path):
+    vocabulary, merges = train(None)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    ids = {token: number for number, token in enumerate([*special, *(t for t in vocabulary if t not in special)])}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("\n".join(" ".join(pair) for pair in merges))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bart"}))
+    library = Tokenizer(models.BPE(vocab=ids, merges=merges))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path, use_fast=fast)
+    assert type(tokenizer).__name__ == "BartTokenizer" + ("Fast" if fast else "")
+    one, two = (library.encode(text).ids for text in ("an argument", " parser x"))
+    assert tokenizer("an argument").input_ids == [0, *one, 2]
+    assert tokenizer("an argument", " parser x").input_ids == [0, *one, 2, 2, *two, 2]
+    assert tokenizer("an <mask>").input_ids == [0, *library.encode("an").ids, 4, 2]
+    assert (tokenizer.pad_token_id, tokenizer.model_max_length) == (1, 1024)

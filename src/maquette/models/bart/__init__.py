@@ -11,6 +11,7 @@ CARD = ModelCard(
         "AutoModelForSequenceClassification": "modeling:BartForSequenceClassification",
         "AutoModelForQuestionAnswering": "modeling:BartForQuestionAnswering",
     },
+    tokenizer=("tokenization:BartTokenizer", "tokenization:BartTokenizerFast"),
     exports=("modeling:BartPreTrainedModel",),
     tiny={
         "vocab_size": 40,

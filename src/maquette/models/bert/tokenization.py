@@ -1,10 +1,10 @@
 """The family's tokenizers: BERT's of WordPiece, RoBERTa's of bytes, and XLM-RoBERTa's of SentencePiece."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tokenizers import AddedToken, Tokenizer
-from tokenizers.processors import RobertaProcessing, TemplateProcessing
+from tokenizers.processors import TemplateProcessing
 
 from maquette import (
     ByteLevelBPETokenizer,
@@ -13,10 +13,8 @@ from maquette import (
     WordPieceTokenizer,
     WordPieceTokenizerFast,
 )
+from maquette.text.roberta_tokens import TOKENS, RobertaTokens
 from maquette.text.sentencepiece_files import CONTROL, SentencePieceModel
-
-TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>"}
-TOKENS |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
 
 
 class BertTokenizer(WordPieceTokenizer):
@@ -38,33 +36,7 @@ class BertTokenizerFast(WordPieceTokenizerFast):
     slow_tokenizer_class = BertTokenizer
 
 
-class _Roberta:
-    """What the two kinds of RoBERTa's tokenizer share: how rows are laid out, unless a file says it.
-
-    A space before `<mask>` belongs to it.
-    """
-
-    default_tokens: ClassVar[dict[str, str]] = TOKENS
-    model_max_length = 512
-    _lays_out = False
-
-    def __init__(self: Any, *args: Any, trim_offsets: bool = True, **kwargs: Any) -> None:
-        self.trim_offsets = trim_offsets
-        if kwargs.get("tokenizer_file") is None and kwargs.get("tokenizer_object") is None:
-            mask = kwargs.get("mask_token", "<mask>")
-            kwargs["mask_token"] = AddedToken(mask, lstrip=True, special=True) if isinstance(mask, str) else mask
-        super().__init__(*args, **kwargs)
-        self._lays_out = self._backend.post_processor is None
-        self._specials_changed()
-
-    def _specials_changed(self: Any) -> None:
-        if self._lays_out and self.sep_token is not None and self.cls_token is not None:
-            pairs = (self.sep_token, self.sep_token_id), (self.cls_token, self.cls_token_id)
-            self._backend.post_processor = RobertaProcessing(*pairs, self.trim_offsets, self.add_prefix_space)
-        super()._specials_changed()  # type: ignore[misc]
-
-
-class RobertaTokenizer(_Roberta, ByteLevelBPETokenizer):
+class RobertaTokenizer(RobertaTokens, ByteLevelBPETokenizer):
     """RoBERTa's tokenizer in Python: byte-level BPE, `<s> A </s>` or `<s> A </s></s> B </s>`.
 
     Takes what `ByteLevelBPETokenizer` takes. A word after a space has other ids than one without: pass
@@ -72,7 +44,7 @@ class RobertaTokenizer(_Roberta, ByteLevelBPETokenizer):
     """
 
 
-class RobertaTokenizerFast(_Roberta, ByteLevelBPETokenizerFast):
+class RobertaTokenizerFast(RobertaTokens, ByteLevelBPETokenizerFast):
     """RoBERTa's tokenizer over the Rust library; gives the same ids, and where each token is from.
 
     Args:
