@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_decoders import TinyConfig, TinyForCausalLM
 
+from maquette import BartConfig, BartForConditionalGeneration
 from maquette.errors import ConfigurationError, InputError
 
 # Rows of which the longest goes round the ring of a windowed layer, and of which some end early.
@@ -49,6 +50,10 @@ def test_what_cannot_be_compiled_is_said() -> None:
         make().generate([[5]], max_new_tokens=3, compile_config={"backend": fail})
     with pytest.raises(ConfigurationError, match="'backed' is none"):
         make().generate([[5]], max_new_tokens=3, compile_config={"backed": "eager"})
+    sizes = dict.fromkeys(("encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"), 1)
+    config = BartConfig(vocab_size=20, d_model=8, encoder_ffn_dim=8, decoder_ffn_dim=8, **sizes)
+    with pytest.raises(ConfigurationError, match="with an encoder"):
+        BartForConditionalGeneration(config).generate([[5]], max_new_tokens=3, compile_config={})
 
 
 def test_settings_without_effect_are_named(caplog) -> None:

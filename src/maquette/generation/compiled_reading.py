@@ -32,16 +32,18 @@ class CompiledReader(CachedReader):
         compile_config: arguments of `torch.compile`.
 
     Raises:
-        ConfigurationError: `torch.compile` has no such argument.
+        ConfigurationError: `torch.compile` has no such argument; or the model has an encoder.
     """
 
     def __init__(self, model: Any, names: Sequence[str], *, compile_config: Mapping[str, Any], **more: Any) -> None:
         super().__init__(model, names, **more)
+        if self.prefix:
+            raise ConfigurationError("compile_config: steps of models with an encoder are not compiled: leave it out.")
         self.step = _find_step(model, compile_config)
 
     def read(self, first: int, rows: Rows, *, numbers: Sequence[int], last: int = 1) -> Any:
         """Read new tokens, as `Reader` says."""
-        is_step = not (first or self.gives_states or self.prefix) and self.cache.is_begun
+        is_step = not (first or self.gives_states) and self.cache.is_begun
         lengths = self.cache.narrow(0, len(rows)).lengths if is_step else []
         if not isinstance(rows, Tensor) or 0 in (lengths or [0]):
             return super().read(first, rows, numbers=numbers, last=last)

@@ -20,7 +20,7 @@ class OpenCache(Cache):
     def __init__(
         self, positions: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], states: Sequence[Tensor]
     ) -> None:
-        super().__init__()
+        # what a cache remembers of its rows is not needed here, and is more than compilers understand
         self.positions, self.keys, self.values, self.states = positions, keys, values, states
 
     def begin(self, counts: Sequence[int], width: int) -> list[int]:
