@@ -202,6 +202,16 @@ from maquette.models.distilbert.modeling_tf import TFDistilBertModel as TFDistil
 from maquette.models.distilbert.modeling_tf import TFDistilBertPreTrainedModel as TFDistilBertPreTrainedModel
 from maquette.models.distilbert.tokenization import DistilBertTokenizer as DistilBertTokenizer
 from maquette.models.distilbert.tokenization import DistilBertTokenizerFast as DistilBertTokenizerFast
+from maquette.models.modernbert.configuration import ModernBertConfig as ModernBertConfig
+from maquette.models.modernbert.modeling import ModernBertForMaskedLM as ModernBertForMaskedLM
+from maquette.models.modernbert.modeling import ModernBertForMultipleChoice as ModernBertForMultipleChoice
+from maquette.models.modernbert.modeling import ModernBertForQuestionAnswering as ModernBertForQuestionAnswering
+from maquette.models.modernbert.modeling import (
+    ModernBertForSequenceClassification as ModernBertForSequenceClassification,
+)
+from maquette.models.modernbert.modeling import ModernBertForTokenClassification as ModernBertForTokenClassification
+from maquette.models.modernbert.modeling import ModernBertModel as ModernBertModel
+from maquette.models.modernbert.modeling import ModernBertPreTrainedModel as ModernBertPreTrainedModel
 from maquette.models.resnet.configuration import ResNetConfig as ResNetConfig
 from maquette.models.resnet.modeling import ResNetBackbone as ResNetBackbone
 from maquette.models.resnet.modeling import ResNetForImageClassification as ResNetForImageClassification

@@ -15,14 +15,20 @@ CARDS = {case.card.model_type: case.card for case in cases()}
 
 # Decoders share most of their code, and so do heads of encoders: one of each kind is examined wholly, the others where
 # they can differ.
-WHOLE = ("llama-LlamaForCausalLM", "t5-T5ForConditionalGeneration", "bert-BertForMaskedLM")
+WHOLE = (
+    "llama-LlamaForCausalLM",
+    "t5-T5ForConditionalGeneration",
+    "bert-BertForMaskedLM",
+    "modernbert-ModernBertModel",
+)
 QUICK = ("batch", "gradients", "reload")
 GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
 
 
 def is_relative(case) -> bool:
-    """Tell whether a case is a decoder that another one stands for."""
-    return not {*GENERATING}.isdisjoint(case.card.models) and str(case) not in WHOLE
+    """Tell whether a case is one that another one stands for."""
+    is_of_many = case.card.model_type == "modernbert" or not {*GENERATING}.isdisjoint(case.card.models)
+    return is_of_many and str(case) not in WHOLE
 
 
 def is_first(case) -> bool:

@@ -33,6 +33,10 @@ SIZES = {
 }
 BERT = {**SIZES, "type_vocab_size": 3, "bos_token_id": 2, "eos_token_id": 3}
 ROBERTA = {**BERT, "pad_token_id": 1}
+MODERN = {**SIZES, "num_hidden_layers": 3, "local_attention": 4, "global_attn_every_n_layers": 2}
+MODERN |= {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+BIASES = dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True)
+THETAS = {"global_rope_theta": 500.0, "local_rope_theta": 50.0}
 READS_ON = {"is_decoder": True}
 CROSS = {"is_decoder": True, "add_cross_attention": True}
 
@@ -83,6 +87,13 @@ CASES = {
     **heads_of("Roberta", ROBERTA),
     "Roberta causal": Case("RobertaForCausalLM", "causal", ROBERTA, masks=ALL, **READS_ON),
     "Roberta cross": Case("RobertaForCausalLM", "causal", ROBERTA, **CROSS),
+    **heads_of("ModernBert", MODERN),
+    "ModernBert mean": Case(
+        "ModernBertForSequenceClassification", "rows", MODERN, num_labels=3, classifier_pooling="mean"
+    ),
+    "ModernBert mean choice": Case("ModernBertForMultipleChoice", "choice", MODERN, classifier_pooling="mean"),
+    "ModernBert biases": Case("ModernBertForMaskedLM", "masked", MODERN, decoder_bias=False, **BIASES, **THETAS),
+    "ModernBert sparse": Case("ModernBertForMaskedLM", "sparse", MODERN, sparse_prediction=True),
     "XLMRoberta base": Case("XLMRobertaModel", "base", ROBERTA),
     "XLMRoberta masked": Case("XLMRobertaForMaskedLM", "masked", ROBERTA),
     "XLMRoberta rows": Case("XLMRobertaForSequenceClassification", "rows", ROBERTA, num_labels=3),

@@ -25,6 +25,8 @@ def give(inputs, about, mask_name):
 def _label(inputs, head, mask):
     if head in ("masked", "tokens"):
         return {"labels": inputs[f"labels.{head}"].masked_fill(mask == 0, -100)}
+    if head == "sparse":
+        return {"labels": inputs["labels.masked"].masked_fill((mask == 0) | (inputs["types"] > 0), -100)}
     if head == "causal":  # a label counts where its token and the one before it are real
         counts = mask * pad(mask[:, :-1], (1, 0))
         return {"labels": inputs["labels.masked"].masked_fill(counts == 0, -100)}

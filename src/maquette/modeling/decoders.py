@@ -183,6 +183,11 @@ class QuestionAnsweringHead:
 
     qa_outputs: nn.Module
 
+    def _score_spans(self, x: Tensor) -> Tensor:
+        """Turn states into two logits each; override it for a head with more layers."""
+        logits: Tensor = self.qa_outputs(x)
+        return logits
+
     @classmethod
     def _read_weights(cls: Any, model: Any, checkpoint: Any) -> dict[str, Any]:
         weights: dict[str, Any] = super()._read_weights(model, checkpoint)  # type: ignore[misc]
@@ -202,7 +207,7 @@ class QuestionAnsweringHead:
     ) -> Any:
         """Give two logits `(batch, length)`, the lowest number at padding; positions are `(batch,)`."""
         output = self._run_base(input_ids, attention_mask, without_cache(options))
-        logits = self.qa_outputs(output.last_hidden_state)  # (places, 2)
+        logits = self._score_spans(output.last_hidden_state)  # (places, 2)
         start, end = output.layout.scatter(logits, fill=torch.finfo(logits.dtype).min).unbind(-1)
         loss = compute_span_loss((start, end), (start_positions, end_positions), output.layout.mask)
         return self._make_output(QuestionAnsweringModelOutput, output, options, loss, start, end)
