@@ -293,13 +293,14 @@ def test_heads_are_pruned_for_good(tmp_path):
     assert model.encoder.layer[0].attention.self.query.out_features == 8
 
 
-@pytest.mark.parametrize("name", ["Bert masked", "Roberta tokens", "Bert cross"])
+@pytest.mark.parametrize("name", ["Bert masked", "Roberta tokens", "Bert cross", "ModernBert rows"])
 def test_recomputing_activations_changes_no_gradient(name):
     case, inputs, gradients = CASES[name], make_inputs(), []
     given = give(inputs, case.as_dict(), "right")
     given.pop("position_ids", None)
     for recompute in (False, True):
-        model = small(name, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+        still = {} if "Modern" in name else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        model = small(name, **still).train()
         if recompute:
             model.gradient_checkpointing_enable()
         gradients.append(run(model, given, inputs, case.head))
@@ -343,6 +344,9 @@ def test_what_a_model_cannot_take_is_an_error(name, options, message):
         ("RobertaConfig", {"pad_token_id": None}, "counted from the padding token"),
         ("RobertaConfig", {"max_position_embeddings": 2}, "no token has one"),
         ("XLMRobertaConfig", {"hiden_size": 3}, "Did you mean 'hidden_size'"),
+        ("ModernBertConfig", {"layer_types": ["full_attention"]}, "layer_types names 1 layers"),
+        ("ModernBertConfig", {"local_attention": 1}, "local_attention"),
+        ("ModernBertConfig", {"vocab_size": 100}, "pad_token_id=50283 is no entry"),
     ],
 )
 def test_configurations_that_contradict_themselves_are_errors(config, fields, message):
