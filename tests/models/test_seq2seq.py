@@ -231,6 +231,17 @@ def test_a_cache_changes_nothing(exchange, name):
             assert_near(found, whole, name)
 
 
+def test_an_untied_head_is_read_where_the_file_says_tied(tmp_path):
+    """As the peer writes version 1.1: always tied in the configuration, with the head's own weights beside it."""
+    model = small("t5 untied")
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tie_word_embeddings": True}))
+    found = type(model).from_pretrained(tmp_path)
+    assert torch.equal(found.lm_head.weight, model.lm_head.weight) and found.lm_head.weight is not found.shared.weight
+    assert not found.config.tie_word_embeddings and not found.config.scale_decoder_outputs
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_t5_keeps_what_would_overflow_in_float16(tmp_path, kind):
     """As the peer does: the layer behind the activation; states are then of float32, and norms bring them back."""

@@ -388,6 +388,21 @@ def compute_place_loss(
     return total / ((targets != IGNORED).sum().clamp(min=1) if num_items is None else num_items)
 
 
+class ClassificationHead(nn.Module):
+    """Turns the state of one token into scores: two layers, a hyperbolic tangent between them."""
+
+    def __init__(self, width: int, num_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(width, num_labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, width)` to `(batch, num_labels)`."""
+        scores: Tensor = self.out_proj(self.dropout(self.dense(self.dropout(x)).tanh()))
+        return scores
+
+
 class Seq2SeqClassificationHead(_Head):
     """Tells which class, or classes, a text is of, from the decoder's state at its last end token."""
 

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maquette.modeling.packing import is_traced
 
@@ -45,6 +45,13 @@ class RelativeBias:
     def __init__(self, table: Tensor, *, is_kept: bool = True) -> None:
         self.table, self.is_kept = table, is_kept
         self.known: dict[tuple[object, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    @classmethod
+    def of_buckets(cls, layer: nn.Embedding, *, farthest: int, both_ways: bool, is_kept: bool = True) -> "RelativeBias":
+        """Make one of what is learnt for each class of distances, `(classes, heads)`, as `find_buckets` sorts them."""
+        distances = torch.arange(-farthest, farthest + 1, device=layer.weight.device)
+        buckets = find_buckets(distances, both_ways=both_ways, count=layer.num_embeddings, farthest=farthest)
+        return cls(layer(buckets).T, is_kept=is_kept)
 
     def __call__(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Give `(rows or 1, heads, queries, keys)` for positions `(rows or 1, queries)` and `(rows or 1, keys)`."""

@@ -17,6 +17,7 @@ from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAtten
 from maquette.modeling.cross_attention import Source, cross_attention
 from maquette.modeling.decoders import CausalLMHead, check_positions
 from maquette.modeling.encoder_decoders import (
+    ClassificationHead,
     DecoderStack,
     EncoderDecoder,
     EncoderStack,
@@ -231,26 +232,13 @@ class BartForConditionalGeneration(Seq2SeqLMHead, BartPreTrainedModel):
         return found
 
 
-class BartClassificationHead(nn.Module):
-    """Turns the state of one token into scores."""
-
-    def __init__(self, config: BartConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.d_model, config.d_model)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.out_proj = nn.Linear(config.d_model, config.num_labels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out_proj(self.dropout(self.dense(self.dropout(x)).tanh()))
-
-
 class BartForSequenceClassification(Seq2SeqClassificationHead, BartPreTrainedModel):
     """Tells which class, or classes, a text is of, from the decoder's state at its end."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
         self.model = BartModel(config)
-        self.classification_head = BartClassificationHead(config)
+        self.classification_head = ClassificationHead(config.d_model, config.num_labels, config.classifier_dropout)
 
 
 class BartForQuestionAnswering(Seq2SeqQuestionAnsweringHead, BartPreTrainedModel):

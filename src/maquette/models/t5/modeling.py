@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maquette import ACT2FN, PreTrainedModel, RMSNorm, TokenClassifierOutput
 from maquette.modeling.cross_attention import Source, cross_attention
 from maquette.modeling.encoder_decoders import (
+    ClassificationHead,
     DecoderStack,
     EncoderDecoder,
     EncoderStack,
@@ -21,7 +22,7 @@ from maquette.modeling.encoder_decoders import (
     run_blocks,
     shift_tokens_right,
 )
-from maquette.modeling.layers.distances import RelativeBias, find_buckets
+from maquette.modeling.layers.distances import RelativeBias
 from maquette.modeling.losses import compute_token_loss
 from maquette.modeling.packing import Layout, attention
 
@@ -177,7 +178,7 @@ class T5PreTrainedModel(PreTrainedModel):
                 if isinstance(layer, nn.Linear):
                     width = config.d_ff if name == "wo" else config.d_model
                     nn.init.normal_(layer.weight, std=factor * width**-0.5)
-        elif isinstance(module, T5ClassificationHead):
+        elif isinstance(module, ClassificationHead):
             for layer in (module.dense, module.out_proj):
                 nn.init.normal_(layer.weight, std=factor * config.d_model**-0.5)
                 nn.init.zeros_(layer.bias)
@@ -211,24 +212,16 @@ class _T5Stack(T5PreTrainedModel):
     def _read(self, inputs: Tensor, layout: Layout, source: Source | None, *, keep_states: bool) -> Any:
         x = layout.gather(inputs)
         x = self.dropout(x if x.is_floating_point() else self.embed_tokens(x))  # (places, d_model)
-        bias = self._make_bias(x.device, is_kept=not (self.gradient_checkpointing and self.training))
+        bias = self._make_bias(is_kept=not (self.gradient_checkpointing and self.training))
         x, states = run_blocks(self, self.block, x, layout, source, bias, keep_states=keep_states)
         x = self.dropout(self.final_layer_norm(x))
         return x, [*states[:-1], x] if keep_states else []
 
-    def _make_bias(self, device: torch.device, *, is_kept: bool) -> RelativeBias:
+    def _make_bias(self, *, is_kept: bool) -> RelativeBias:
         """Give what distances add to scores, in every layer (section 2.1)."""
+        layer: Any = self.get_submodule("block.0.layer.0.SelfAttention.relative_attention_bias")
         farthest = self.config.relative_attention_max_distance
-        distances = torch.arange(-farthest, farthest + 1, device=device)  # from a token to what it looks at
-        buckets = find_buckets(
-            distances,
-            both_ways=not self.is_decoder,
-            count=self.config.relative_attention_num_buckets,
-            farthest=farthest,
-        )
-        first: Any = self.block[0]
-        table = first.layer[0].SelfAttention.relative_attention_bias(buckets)  # (distances, heads)
-        return RelativeBias(table.T, is_kept=is_kept)
+        return RelativeBias.of_buckets(layer, farthest=farthest, both_ways=not self.is_decoder, is_kept=is_kept)
 
 
 class T5Encoder(EncoderStack, _T5Stack):
@@ -279,14 +272,11 @@ class T5ForConditionalGeneration(Seq2SeqLMHead, T5Model):
     @classmethod
     def _slots(cls, model: Any, checkpoint: Any) -> Any:
         """Untie the head where an untied file is said to be tied, as Transformers writes it of version 1.1."""
-        config = model.config
-        if config.tie_word_embeddings and not config.scale_decoder_outputs and {*checkpoint} >= {*_TIED}:
+        has_both = {"lm_head.weight", "shared.weight"} <= checkpoint.shapes.keys()
+        if has_both and model.config.tie_word_embeddings and not model.config.scale_decoder_outputs:
             model.lm_head.weight = nn.Parameter(torch.empty_like(model.shared.weight))
-            config.tie_word_embeddings = False
+            model.config.tie_word_embeddings = False
         return super()._slots(model, checkpoint)
-
-
-_TIED = ("lm_head.weight", "shared.weight")
 
 
 class T5EncoderModel(_HasVocabulary):
@@ -299,11 +289,8 @@ class T5EncoderModel(_HasVocabulary):
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = T5Encoder(config, self.shared)
 
-    def get_encoder(self) -> nn.Module:
-        return self.encoder
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.shared
+    get_encoder = EncoderDecoder.get_encoder
+    get_input_embeddings = EncoderDecoder.get_input_embeddings
 
     def set_input_embeddings(self, value: Any) -> None:
         self.shared = self.encoder.embed_tokens = value
@@ -317,26 +304,13 @@ class T5EncoderModel(_HasVocabulary):
         return self.encoder(input_ids, attention_mask, **options)
 
 
-class T5ClassificationHead(nn.Module):
-    """Turns the state of one token into scores."""
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.d_model, config.d_model)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.out_proj = nn.Linear(config.d_model, config.num_labels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out_proj(self.dropout(self.dense(self.dropout(x)).tanh()))
-
-
 class T5ForSequenceClassification(Seq2SeqClassificationHead, T5PreTrainedModel):
     """Tells which class, or classes, a text is of, from the decoder's state at its end."""
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
         self.transformer = T5Model(config)
-        self.classification_head = T5ClassificationHead(config)
+        self.classification_head = ClassificationHead(config.d_model, config.num_labels, config.classifier_dropout)
 
 
 class T5ForTokenClassification(T5PreTrainedModel):
