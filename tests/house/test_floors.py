@@ -17,10 +17,10 @@ FLOORS: dict[str, int] = {
     "generation": 3,
     "models": 4,
     "auto": 5,
-    **dict.fromkeys(("pipelines", "training", "testing", "cli", "__main__"), 6),
+    **dict.fromkeys(("pipelines", "training", "testing", "workshop", "cli", "__main__"), 6),
 }
 ALL_FRAMEWORKS = {"batch.tensors"}  # asks which framework a value is of, and imports the one that is there already
-MOST_NAMES = 23
+MOST_NAMES = 24
 
 
 def names() -> list[str]:

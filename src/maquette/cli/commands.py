@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from maquette.cli.check import check
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.errors import UntrustedCodeError
 from maquette.hub.sources import open_source
@@ -25,11 +26,14 @@ from maquette.remote_code.trust import (
 from maquette.storage.paths import user_path
 
 app = typer.Typer(
-    help="Look at code that comes with models, approve it, and log in to the Hub.",
+    help="What a person with an architecture of their own does all day, and the trust in code that comes with models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(check)
 
 
 def write(lines: Iterable[Line]) -> None:

@@ -1,0 +1,10 @@
+"""The workshop: what a person with an architecture of their own does all day, as functions.
+
+Each is also a command of `maquette` on the command line, of nearly the same name.
+"""
+
+from maquette.workshop.checking import PURPOSES as PURPOSES
+from maquette.workshop.checking import Examination as Examination
+from maquette.workshop.checking import check as check
+from maquette.workshop.targets import Target as Target
+from maquette.workshop.targets import open_target as open_target
