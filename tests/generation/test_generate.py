@@ -67,6 +67,29 @@ def test_rows_come_out_as_alone(kind) -> None:
             assert out[:, : shown.shape[1]].tolist() == shown.tolist()
 
 
+def test_as_many_rows_go_on_as_memory_allows() -> None:
+    """A row takes keys and values of 3 layers, 2 heads of 8 doubles, for 9 + 20 tokens in blocks of 64, and a block."""
+    model, row = make("full"), 3 * 2 * 2 * 8 * 8 * 128
+    expected = model.generate(PROMPTS, max_new_tokens=20).tolist()
+    for budget, most in ((3 * row, 3), (f"{4 * row - 1}B", 3), (row // 2, 1), ("1GB", 4), ("1TiB", 4)):
+        counts: list[int] = []
+        handle = model.register_forward_pre_hook(
+            lambda _, args, given, counts=counts: counts.append(len(given["input_ids"])), with_kwargs=True
+        )
+        out = model.generate(PROMPTS, max_new_tokens=20, max_cache_memory=budget, max_rows=4)
+        handle.remove()
+        assert out.tolist() == expected and max(counts) == most
+    beams = {"num_beams": 2, "max_new_tokens": 20}
+    found = model.generate(PROMPTS, max_cache_memory=4 * row, **beams)
+    assert found.tolist() == model.generate(PROMPTS, **beams).tolist()
+    with pytest.raises(ConfigurationError, match="max_cache_memory='much' is no size"):
+        model.generate(PROMPTS, max_cache_memory="much")
+    with pytest.raises(ConfigurationError, match="all rows together"):
+        model.generate(PROMPTS, max_cache_memory="1GB", return_dict_in_generate=True)
+    with pytest.raises(ConfigurationError, match="Say max_rows"):
+        model.generate(PROMPTS, max_cache_memory="1GB", use_cache=False)
+
+
 def test_models_without_a_cache_compute_rows_again(caplog) -> None:
     """A model that takes no `past_key_values`, and one that takes it and does nothing with it, say so once."""
 

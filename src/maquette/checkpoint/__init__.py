@@ -17,7 +17,7 @@ from maquette.checkpoint.reading import (
     read_names,
     with_variant,
 )
-from maquette.checkpoint.writing import parse_size, plan_shards, write_weights
+from maquette.checkpoint.writing import plan_shards, write_weights
 
 __all__ = [
     "FLOATS",
@@ -31,7 +31,6 @@ __all__ = [
     "Strictness",
     "announce",
     "match",
-    "parse_size",
     "plan_shards",
     "read_names",
     "with_variant",

@@ -10,21 +10,6 @@ from maquette.storage.json_files import to_json
 from maquette.storage.transaction import Transaction
 
 
-def parse_size(size: int | str) -> int:
-    """Read a size such as `"5GB"` (10⁹) or `"5GiB"` (2³⁰); a number is bytes."""
-    if isinstance(size, int):
-        return size
-    units = (
-        {"": 1, "B": 1}
-        | {f"{u}B": 1000**n for n, u in enumerate("KMGT", 1)}
-        | {f"{u}IB": 1024**n for n, u in enumerate("KMGT", 1)}
-    )
-    found = re.fullmatch(r"\s*([\d.]+)\s*([A-Za-z]*)\s*", size)
-    if not found or found[2].upper() not in units:
-        raise ValueError(f"max_shard_size={size!r} is no size; write it like '5GB', '500MiB', or as a number of bytes.")
-    return int(float(found[1]) * units[found[2].upper()])
-
-
 def plan_shards(sizes: Mapping[str, int], limit: int, *, variant: str | None = None) -> dict[str, list[str]]:
     """Divide tensors among files of at most `limit` bytes, in order; a larger tensor gets a file of its own."""
     groups: list[list[str]] = [[]]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from maquette.generation.settings import Settings
 from maquette.generation.watermark_settings import WatermarkingConfig
+from maquette.storage.sizes import parse_size
 
 # What counts where neither the caller nor the model's file says anything; any other setting is off then.
 DEFAULTS: dict[str, Any] = {
@@ -97,6 +98,11 @@ def list_faults(config: Settings) -> Iterator[str]:
         yield "temperature=0 divides by nothing; for the likeliest token at each step, set do_sample=False"
     if unknown := sorted({*(config.watermarking_config or ())} - WATERMARK):
         yield f"watermarking_config has {', '.join(unknown)}; known are {', '.join(sorted(WATERMARK))}"
+    if config.max_cache_memory is not None:
+        try:
+            parse_size(config.max_cache_memory, name="max_cache_memory")
+        except ValueError as error:
+            yield str(error).rstrip(".")
     yield from _lengths(config)
     yield from _forced(config)
     yield from (

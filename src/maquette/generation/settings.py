@@ -13,7 +13,7 @@ Ids = list[int]
 
 
 class Settings:
-    """The settings, as Transformers names them; `seed`, `max_rows` and two penalties are added."""
+    """The settings, as Transformers names them; `seed`, `max_rows`, `max_cache_memory` and two penalties are added."""
 
     # How long
     max_length: Some | None = None
@@ -33,6 +33,7 @@ class Settings:
     use_mtp: bool | None = None
     seed: Count | None = None
     max_rows: Some | None = None
+    max_cache_memory: Some | str | None = None
     # The cache
     use_cache: bool | None = None
     cache_implementation: str | None = None

@@ -19,7 +19,6 @@ from maquette.checkpoint import (
     Strictness,
     announce,
     match,
-    parse_size,
     write_weights,
 )
 from maquette.configuration import PretrainedConfig
@@ -28,6 +27,7 @@ from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, take_sourc
 from maquette.modeling.outputs import ModelOutput
 from maquette.pretrained.mixin import PretrainedMixin
 from maquette.remote_code.bundling import pack_code
+from maquette.storage.sizes import parse_size
 from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)

@@ -52,7 +52,7 @@ def generate(
     )
     results = Results(task.prompts, pad=task.pad, times=task.config.num_return_sequences or 1)
     with _quiet(model), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
-        for step in engine.run():
+        for step in task.steps(engine):
             results.add(step)
             hand_on(step)
             show(step)
@@ -102,7 +102,7 @@ def _stream_texts(
         told = texts.feed(prompt.number, prompt.ids.tolist())
         if told and not skip_prompt:
             yield prompt.number, told
-    steps = engine.run()
+    steps = task.steps(engine)
     while True:
         with _quiet(model):  # not while the caller has its turn
             step = next(steps, None)

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from maquette.generation.cache import BLOCK, Cache, as_cache
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.drafts import Assistant, PromptLookup
 from maquette.generation.encoder_inputs import read_decoder_prompts, read_source
-from maquette.generation.engine import Chooser, Drafter, Engine, Prompt
+from maquette.generation.engine import Chooser, Drafter, Engine, Prompt, Step
 from maquette.generation.guidance import Unprompted
 from maquette.generation.logits import LogitsProcessorList
 from maquette.generation.processors import processors_for
@@ -28,6 +28,7 @@ from maquette.generation.stopping import Ends, criteria_for
 from maquette.modeling.interface import Interface
 from maquette.modeling.learned_prompts import LearnedPrompts
 from maquette.modeling.token_healing import heal
+from maquette.storage.sizes import parse_size
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +230,32 @@ class Task:
             keeps_rows=keeps,
             wants=frozenset({"output" if name in STATES else name for name in self.wants}),
         )
+
+    def steps(self, engine: Engine | Beams) -> Iterator[Step]:
+        """Run the engine; where memory is limited, one prompt comes first, and then as many rows as there is room for.
+
+        Raises:
+            ConfigurationError: nobody knows what a row takes, or the results need all rows at once.
+        """
+        if self.config.max_cache_memory is None:
+            yield from engine.run()
+            return
+        budget, most = parse_size(self.config.max_cache_memory, name="max_cache_memory"), engine.max_rows
+        if self.is_at_once or self.config.return_dict_in_generate:
+            raise ConfigurationError(
+                "max_cache_memory has no effect where a cache or all outputs are given back, for all rows together: "
+                "leave it out."
+            )
+        engine.max_rows = 1
+        for number, step in enumerate(engine.run()):
+            yield step
+            if number == 0:
+                if self.used is None or not self.used.is_begun:
+                    raise ConfigurationError(
+                        f"max_cache_memory: {type(self.model).__name__} keeps nothing in a maquette.Cache, so that a "
+                        "row's memory is not known. Say max_rows instead."
+                    )
+                engine.max_rows = min(most, max(1, budget * self.used.rows // self.used.memory_footprint()))
 
     def processors(self, **custom: Any) -> LogitsProcessorList:
         """Make the functions on logits."""
