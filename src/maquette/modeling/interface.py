@@ -53,8 +53,8 @@ def _signatures(model: nn.Module, depth: int = 5) -> Iterator[list[inspect.Param
     yield found
     if depth and any(p.kind is p.VAR_KEYWORD for p in found):
         bases = [base for base in type(model).__mro__ if "forward" in vars(base) and base is not nn.Module]
-        for base in bases[1:]:  # which a head's own `forward` runs
-            yield list(inspect.signature(vars(base)["forward"]).parameters.values())
+        for base in bases[1:] if _named(found) else []:  # one that names nothing hands on what it likes
+            yield list(inspect.signature(vars(base)["forward"]).parameters.values())[1:]
         for inner in _find_inner(model):
             yield from _signatures(inner, depth - 1)
 

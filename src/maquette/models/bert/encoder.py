@@ -91,8 +91,10 @@ class BertAttention(nn.Module):
 
     def prune_heads(self, heads: list[int]) -> None:
         new, kept = find_pruneable_heads_and_indices(heads, self.heads, self.self.width, self.pruned_heads)
-        for name in ("query", "key", "value"):
-            setattr(self.self, name, prune_linear_layer(getattr(self.self, name), kept))
+        inner = self.self
+        inner.query, inner.key, inner.value = (
+            prune_linear_layer(layer, kept) for layer in (inner.query, inner.key, inner.value)
+        )
         self.output.dense = prune_linear_layer(self.output.dense, kept, dim=1)
         self.heads, self.pruned_heads = self.heads - len(new), self.pruned_heads | new
 
