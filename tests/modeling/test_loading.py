@@ -96,6 +96,16 @@ def test_missing_weights_are_initialised_as_in_plain_torch(kind, tmp_path, monke
             assert torch.equal(value, loaded.get_parameter(name)), name
 
 
+@pytest.mark.parametrize("kept", ["first", "second", "left", "right"])
+def test_a_part_of_a_memory_that_the_file_fills_only_in_part_is_initialised(kept: str, tmp_path: Path) -> None:
+    model = constructors.PartsOfOne(TrickyConfig())
+    model.save_pretrained(tmp_path)
+    save_file({kept: torch.full_like(model.get_parameter(kept), 7.0)}, tmp_path / "model.safetensors")
+    loaded = constructors.PartsOfOne.from_pretrained(tmp_path, strict=False)
+    for name, value in snapshot(model).items():
+        assert torch.equal(snapshot(loaded)[name], torch.full_like(value, 7.0) if name == kept else value), name
+
+
 def test_ties_stay_ties(tmp_path: Path) -> None:
     model = constructors.TiedByAssignment(TrickyConfig())
     model.save_pretrained(tmp_path)

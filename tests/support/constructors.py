@@ -204,6 +204,40 @@ class OwnInitialisation(Tricky):
         return self.lazy(self.line(x))
 
 
+class WritesToMemory(Tricky):
+    """Reaches into memory in ways that no dispatcher sees, and into many tensors, or mirrored ones, at once."""
+
+    def __init__(self, config: TrickyConfig) -> None:
+        super().__init__(config)
+        torch.manual_seed(7)
+        self.line = nn.Linear(config.dim, config.dim)
+        self.line.bias.data.apply_(abs)
+        self.sizes = self.line.bias.detach().clone()
+        self.halves, self.threes = torch.empty(3).fill_(0.5), torch.empty(3).fill_(3.0)
+        self.threes.map_(self.halves, lambda own, other: own - other)
+        kept, as_array = torch.empty(4), []
+        as_array.append(kept.numpy())
+        kept.fill_(2.0)
+        as_array[0] *= 3
+        self.register_buffer("kept", kept, persistent=False)
+        self.pair = nn.ParameterList(nn.Parameter(torch.empty(2).fill_(1.0)) for _ in range(2))
+        with torch.no_grad():
+            torch._foreach_mul_(list(self.pair), 3.0)
+        self.complex = torch.empty(2, dtype=torch.complex64).fill_(1 + 1j)
+        self.complex.conj().imag.fill_(2.0)
+
+
+class PartsOfOne(Tricky):
+    """Parameters that are parts of one memory, of which another part is no parameter."""
+
+    def __init__(self, config: TrickyConfig) -> None:
+        super().__init__(config)
+        whole = torch.empty(4, config.dim).fill_(0.5)
+        self.first, self.second = nn.Parameter(whole[:1]), nn.Parameter(whole[1:3])
+        self.register_buffer("rest", whole[3:], persistent=False)
+        self.left, self.right = (nn.Parameter(part) for part in torch.empty(2, 3).fill_(0.25))
+
+
 KINDS = [
     ItemOfFreshTensor,
     ComputedBuffers,
@@ -218,6 +252,8 @@ KINDS = [
     CopiedLayers,
     LooksAtItsWeights,
     OwnInitialisation,
+    WritesToMemory,
+    PartsOfOne,
 ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from maquette.modeling.interception import array_of, below_modes
+from maquette.modeling.interception import array_of, below_modes, storage_of
 from maquette.modeling.provenance import Construction, Kind, current, entered, storage_id
 
 
@@ -80,8 +80,8 @@ class Deferred:
         return storage_id(tensor) in self._fresh and not self.is_pending(storage_id(tensor))
 
     def run(self, *, except_for: Iterable[torch.Tensor] = ()) -> None:
-        """Run what is pending, in the order it was asked for, but not for the memory of these tensors."""
-        skipped = {storage_id(tensor) for tensor in except_for}
+        """Run what is pending, in the order it was asked for, but not for memory that these tensors make up."""
+        skipped = _made_up_of(except_for)
         wanted: list[tuple[Fill, bool]] = []
         needed: set[Stretch | None] = set()  # in which something wanted comes later
         for fill in reversed(self._take_pending()):
@@ -127,7 +127,7 @@ class Deferred:
 
     def note(self, target: torch.Tensor, operation: Callable[[torch.Tensor], Any], *, random: bool) -> bool:
         """Take down a fill instead of running it; False where it can't wait, as the memory is not fresh."""
-        if (storage := self._fresh.get(storage_id(target))) is None:
+        if (storage := self._fresh.get(storage_id(target))) is None or target.is_conj() or target.is_neg():
             return False
         view = target.dtype, target.storage_offset(), target.size(), target.stride()
         self._waiting.add(storage.cdata)
@@ -154,6 +154,34 @@ class Deferred:
         self._fresh.pop(storage_id(tensor), None)
 
 
+def _made_up_of(tensors: Iterable[torch.Tensor]) -> set[int]:
+    """Name the memory of which these tensors are all, to the last byte: alone, or next to each other as views of it."""
+    whole: set[int] = set()
+    parts: dict[int, list[tuple[int, int, int]]] = {}
+    for tensor in tensors:
+        if (memory := storage_id(tensor)) < 0:
+            continue
+        size, total = tensor.nbytes, storage_of(tensor).nbytes()
+        if size == total:
+            whole.add(memory)
+        elif _is_dense(tensor):
+            begin = int(tensor.storage_offset()) * tensor.element_size()
+            parts.setdefault(memory, []).append((begin, begin + size, total))
+    for memory, stretches in parts.items():
+        known = 0
+        for begin, end, _ in sorted(stretches):
+            known = max(known, end) if begin <= known else known
+        if known == stretches[0][2]:
+            whole.add(memory)
+    return whole
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Tell whether a view lies in one piece, in any order of its axes."""
+    reach = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.numel() == reach + 1
+
+
 def _bytes_of(state: torch.Tensor) -> bytes:
     """Give what a random state is compared by; `torch.equal` takes three times as long."""
     with below_modes():
@@ -177,6 +205,7 @@ class _Operations(Construction):
     def before_read(self, tensor: torch.Tensor) -> None:
         if self.deferred.is_pending(storage_id(tensor)):
             self.deferred.flush()
+        self.deferred.written(tensor)  # whoever looks at memory may write there, now or later
         if self.outer is not None:
             self.outer.before_read(tensor)
 

@@ -24,8 +24,11 @@ FILLS = {
 }
 NUMBERS = {int, float}
 PLAIN = {torch.Tensor, nn.Parameter}
-# What reads memory without going through the dispatcher.
-READS = ("numpy", "tolist", "data_ptr", "untyped_storage", "share_memory_", "__array__", "__dlpack__", "__reduce_ex__")
+# What reads memory, or writes to it, without going through the dispatcher.
+READS = (
+    *("numpy", "tolist", "data_ptr", "untyped_storage", "share_memory_", "__array__", "__dlpack__", "__reduce_ex__"),
+    *("apply_", "map_", "map2_"),
+)
 storage_of, array_of = torch._C.TensorBase.untyped_storage, torch._C.TensorBase.numpy  # without asking anyone
 _PYTHON = torch._C.DispatchKeySet(torch._C.DispatchKey.Python) | torch._C.DispatchKeySet(
     torch._C.DispatchKey.PythonTLSSnapshot
@@ -116,7 +119,9 @@ def _observed_read(name: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def read(self: torch.Tensor, *args: Any, **options: Any) -> Any:
         if (found := _observer.get()) is not None:
-            found[0].before_read(self)
+            for tensor in (self, *args):
+                if isinstance(tensor, torch.Tensor):
+                    found[0].before_read(tensor)
         return original(self, *args, **options)
 
     return read

@@ -238,6 +238,7 @@ def read_kind(func: Any) -> Kind:
     in_place = bool(targets) and targets[0][0] == 0
     aliases = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
     only_numbers = not any("Tensor" in str(argument.type) for argument in schema.arguments[1:])
+    is_single = in_place and str(schema.arguments[0].type) == "Tensor"  # not a list of them, as of `_foreach_mul_`
     random = torch.Tag.nondeterministic_seeded in func.tags
     return Kind(
         view=(aliases and not in_place) or torch.Tag.inplace_view in func.tags,
@@ -245,7 +246,7 @@ def read_kind(func: Any) -> Kind:
         allocates=schema.name in ALLOCATIONS,
         sized=bool(schema.arguments) and schema.arguments[0].name == "size" and only_numbers,
         # Arithmetic in place (`mul_`, `clamp_`) may wait too: it finds what the earlier notes leave
-        fills=in_place and only_numbers and (schema.name in RANDOM_FILLS or not random),
+        fills=in_place and is_single and only_numbers and (schema.name in RANDOM_FILLS or not random),
         overwrites=only_numbers and schema.name in RANDOM_FILLS | CONSTANT_FILLS,
         random=random,
         targets=targets,
