@@ -82,6 +82,12 @@ _HOMES = {
     "modeling.backbone": ("BackboneConfigMixin", "BackboneMixin"),
     "modeling.embeddings": ("find_pruneable_heads_and_indices", "prune_linear_layer"),
     "configuration.rotary": ("RotaryConfig",),
+    "modeling.heads": (
+        "GenericForImageClassification",
+        "GenericForQuestionAnswering",
+        "GenericForSequenceClassification",
+        "GenericForTokenClassification",
+    ),
     "modeling.layers.experts": ("MixtureOfExperts",),
     "modeling.layers.feed_forward": ("GatedFeedForward",),
     "modeling.layers.norms": ("RMSNorm",),

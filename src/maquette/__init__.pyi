@@ -318,6 +318,10 @@ from maquette.training.trainer import Trainer as Trainer
 
 __version__: str
 from maquette.configuration.rotary import RotaryConfig as RotaryConfig
+from maquette.modeling.heads import GenericForImageClassification as GenericForImageClassification
+from maquette.modeling.heads import GenericForQuestionAnswering as GenericForQuestionAnswering
+from maquette.modeling.heads import GenericForSequenceClassification as GenericForSequenceClassification
+from maquette.modeling.heads import GenericForTokenClassification as GenericForTokenClassification
 from maquette.modeling.layers.experts import MixtureOfExperts as MixtureOfExperts
 from maquette.modeling.layers.feed_forward import GatedFeedForward as GatedFeedForward
 from maquette.modeling.layers.norms import RMSNorm as RMSNorm

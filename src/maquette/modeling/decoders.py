@@ -140,19 +140,24 @@ class SequenceClassificationHead:
         self: Any, input_ids: Opt = None, attention_mask: Opt = None, *, labels: Opt = None, **options: Any
     ) -> Any:
         """Give logits `(batch, num_labels)`; `config.problem_type`, or else the labels, say what the loss is."""
-        padding = self.config.pad_token_id
-        if (
-            attention_mask is None
-            and input_ids is not None
-            and padding is not None
-            and not input_ids.is_floating_point()
-        ):
-            attention_mask = (input_ids != padding).flip(1).long().cummax(1).values.flip(1)
+        if attention_mask is None:
+            attention_mask = self._find_padding(input_ids)
         output = self._run_base(input_ids, attention_mask, without_cache(options))
-        logits = self.score(take_last(output.last_hidden_state, output.layout))
+        logits = self.score(self._pool(output))
         kind = self.config.problem_type
         loss = None if labels is None else compute_classification_loss(logits, labels, problem_type=kind)
         return self._make_output(SequenceClassifierOutputWithPast, output, options, loss, logits)
+
+    def _find_padding(self: Any, input_ids: Opt) -> Opt:
+        """Give a mask that hides padding at the end of rows of ids, if the configuration has an id for it."""
+        padding = self.config.pad_token_id
+        if input_ids is None or padding is None or input_ids.is_floating_point():
+            return None
+        return (input_ids != padding).flip(1).long().cummax(1).values.flip(1)
+
+    def _pool(self, output: Any) -> Tensor:
+        """Make one vector of each row, `(batch, dim)`."""
+        return take_last(output.last_hidden_state, output.layout)
 
 
 class TokenClassificationHead:

@@ -10,12 +10,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from maquette import GatedFeedForward, PreTrainedModel, RMSNorm, RotaryEmbedding
+from maquette import (
+    GatedFeedForward,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    PreTrainedModel,
+    RMSNorm,
+    RotaryEmbedding,
+)
 from maquette.modeling.decoders import (
     CausalLMHead,
     LaidOutDecoderOutput,
-    SequenceClassificationHead,
-    TokenClassificationHead,
     choose_cache,
 )
 from maquette.modeling.layers.rotary import Rotation, rotate, row_lengths
@@ -236,23 +241,12 @@ class Gemma2ForCausalLM(CausalLMHead, Gemma2PreTrainedModel):
         return logits if cap is None else (logits / cap).tanh() * cap
 
 
-class Gemma2ForSequenceClassification(SequenceClassificationHead, Gemma2PreTrainedModel):
+class Gemma2ForSequenceClassification(GenericForSequenceClassification, Gemma2PreTrainedModel):
     """Tells which class, or classes, a text is of, or the numbers that belong to it."""
 
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
 
-
-class Gemma2ForTokenClassification(TokenClassificationHead, Gemma2PreTrainedModel):
+class Gemma2ForTokenClassification(GenericForTokenClassification, Gemma2PreTrainedModel):
     """Tells of every token which class it is of."""
-
-    def __init__(self, config: Gemma2Config) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.dropout = nn.Dropout(config.get("classifier_dropout", config.get("hidden_dropout", 0.1)))
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
 
 
 # Gemma 3 --------------------------------------------------------------------------------------------------------------

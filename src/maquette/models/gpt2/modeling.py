@@ -9,12 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from maquette import ACT2FN, PreTrainedModel
+from maquette import ACT2FN, GenericForQuestionAnswering, GenericForSequenceClassification, PreTrainedModel
 from maquette.modeling.decoders import (
     CausalLMHead,
     LaidOutDecoderOutput,
-    QuestionAnsweringHead,
-    SequenceClassificationHead,
     TokenClassificationHead,
     check_positions,
     choose_cache,
@@ -212,13 +210,10 @@ class GPT2LMHeadModel(CausalLMHead, GPT2PreTrainedModel):
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
 
-class GPT2ForSequenceClassification(SequenceClassificationHead, GPT2PreTrainedModel):
+class GPT2ForSequenceClassification(GenericForSequenceClassification, GPT2PreTrainedModel):
     """Tells which class, or classes, a text is of, or the numbers that belong to it."""
 
-    def __init__(self, config: GPT2Config) -> None:
-        super().__init__(config)
-        self.transformer = GPT2Model(config)
-        self.score = nn.Linear(config.n_embd, config.num_labels, bias=False)
+    base_model_class = GPT2Model
 
 
 class GPT2ForTokenClassification(TokenClassificationHead, GPT2PreTrainedModel):
@@ -234,10 +229,7 @@ class GPT2ForTokenClassification(TokenClassificationHead, GPT2PreTrainedModel):
         return self.classifier(self.dropout(x))
 
 
-class GPT2ForQuestionAnswering(QuestionAnsweringHead, GPT2PreTrainedModel):
+class GPT2ForQuestionAnswering(GenericForQuestionAnswering, GPT2PreTrainedModel):
     """Finds where in a text the answer begins and ends."""
 
-    def __init__(self, config: GPT2Config) -> None:
-        super().__init__(config)
-        self.transformer = GPT2Model(config)
-        self.qa_outputs = nn.Linear(config.n_embd, 2)
+    base_model_class = GPT2Model

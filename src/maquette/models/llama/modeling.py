@@ -8,13 +8,18 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from maquette import GatedFeedForward, PreTrainedModel, RMSNorm, RotaryEmbedding
+from maquette import (
+    GatedFeedForward,
+    GenericForQuestionAnswering,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    PreTrainedModel,
+    RMSNorm,
+    RotaryEmbedding,
+)
 from maquette.modeling.decoders import (
     CausalLMHead,
     LaidOutDecoderOutput,
-    QuestionAnsweringHead,
-    SequenceClassificationHead,
-    TokenClassificationHead,
     choose_cache,
 )
 from maquette.modeling.layers.rotary import Rotation, rotate, row_lengths
@@ -194,34 +199,18 @@ class LlamaForCausalLM(CausalLMHead, LlamaPreTrainedModel):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
 
-class LlamaForSequenceClassification(SequenceClassificationHead, LlamaPreTrainedModel):
+class LlamaForSequenceClassification(GenericForSequenceClassification, LlamaPreTrainedModel):
     """Tells which class, or classes, a text is of, or the numbers that belong to it."""
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
 
-
-class LlamaForTokenClassification(TokenClassificationHead, LlamaPreTrainedModel):
+class LlamaForTokenClassification(GenericForTokenClassification, LlamaPreTrainedModel):
     """Tells of every token which class it is of."""
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.dropout = nn.Dropout(config.get("classifier_dropout", config.get("hidden_dropout", 0.1)))
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
 
-
-class LlamaForQuestionAnswering(QuestionAnsweringHead, LlamaPreTrainedModel):
+class LlamaForQuestionAnswering(GenericForQuestionAnswering, LlamaPreTrainedModel):
     """Finds where in a text the answer begins and ends."""
 
     base_model_prefix = "transformer"  # as in the checkpoints
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        setattr(self, self.base_model_prefix, self._make_base(config))
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
 
 # Mistral --------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from maquette import (
     GatedFeedForward,
+    GenericForQuestionAnswering,
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
     MixtureOfExperts,
     MoeCausalLMOutputWithPast,
     PreTrainedModel,
@@ -20,9 +23,6 @@ from maquette import (
 from maquette.modeling.decoders import (
     CausalLMHead,
     LaidOutDecoderOutput,
-    QuestionAnsweringHead,
-    SequenceClassificationHead,
-    TokenClassificationHead,
     choose_cache,
 )
 from maquette.modeling.layers.experts import Experts, Router, compute_balance_loss
@@ -251,32 +251,16 @@ class MixtralForCausalLM(CausalLMHead, MixtralPreTrainedModel):
         return self._make_output(MoeCausalLMOutputWithPast, output, options, loss, spread, logits)
 
 
-class MixtralForSequenceClassification(SequenceClassificationHead, MixtralPreTrainedModel):
+class MixtralForSequenceClassification(GenericForSequenceClassification, MixtralPreTrainedModel):
     """Tells which class, or classes, a text is of, or the numbers that belong to it."""
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
 
-
-class MixtralForTokenClassification(TokenClassificationHead, MixtralPreTrainedModel):
+class MixtralForTokenClassification(GenericForTokenClassification, MixtralPreTrainedModel):
     """Tells of every token which class it is of."""
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        self.model = self._make_base(config)
-        self.dropout = nn.Dropout(config.get("classifier_dropout", config.get("hidden_dropout", 0.1)))
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
 
-
-class MixtralForQuestionAnswering(QuestionAnsweringHead, MixtralPreTrainedModel):
+class MixtralForQuestionAnswering(GenericForQuestionAnswering, MixtralPreTrainedModel):
     """Finds where in a text the answer begins and ends."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        setattr(self, self.base_model_prefix, self._make_base(config))
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
 
 # Qwen3-MoE ------------------------------------------------------------------------------------------------------------
