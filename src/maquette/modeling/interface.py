@@ -52,9 +52,9 @@ def _signatures(model: nn.Module, depth: int = 5) -> Iterator[list[inspect.Param
     found = list(inspect.signature(model.forward).parameters.values())
     yield found
     if depth and any(p.kind is p.VAR_KEYWORD for p in found):
-        bases = [base for base in type(model).__mro__ if "forward" in vars(base) and base is not nn.Module]
-        for base in bases[1:] if _named(found) else []:  # one that names nothing hands on what it likes
-            yield list(inspect.signature(vars(base)["forward"]).parameters.values())[1:]
+        if getattr(model, "base_model", None) is model:  # a head that inherits its base model, and runs its `forward`
+            for base in [base for base in type(model).__mro__ if "forward" in vars(base)][1:]:
+                yield list(inspect.signature(vars(base)["forward"]).parameters.values())[1:]
         for inner in _find_inner(model):
             yield from _signatures(inner, depth - 1)
 
