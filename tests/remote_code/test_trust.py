@@ -733,7 +733,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0 and "Not approved." in done.stdout and not done.stderr
     assert run("trust", "m", "--approve").returncode == 0 and str(folder) in read_trust()
     failed = run("trust", "./gone")
-    assert failed.returncode == 1 and failed.stderr == "There is no file or folder './gone'.\n"
+    assert failed.returncode == 2 and failed.stderr == "There is no file or folder './gone'.\n"
     assert "trust" in run("--help").stdout and "login" in run("--help").stdout
 
 
