@@ -162,18 +162,18 @@ def test_a_files_settings_are_talked_about_only_where_the_caller_did_not_choose(
 def test_an_unknown_key_of_a_file_is_kept_and_said_where_it_is_near(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    content = {"max_lenght": 5, "lang_to_id": {"a": 1}, "transformers_version": "4.30.0", "top_k": 3}
+    content = {"max_lenght": 5, "some_map": {"a": 1}, "transformers_version": "4.30.0", "top_k": 3}
     (tmp_path / "generation_config.json").write_text(json.dumps(content))
     config = GenerationConfig.from_pretrained(tmp_path)
     GenerationConfig.from_pretrained(tmp_path)
     assert caplog.messages == [
         f"{tmp_path}/generation_config.json: the unknown key 'max_lenght' is kept as it is; is 'max_length' meant?"
     ]
-    assert config.extra == {"max_lenght": 5, "lang_to_id": {"a": 1}} and config.lang_to_id == {"a": 1}
-    config.lang_to_id = {"b": 2}
+    assert config.extra == {"max_lenght": 5, "some_map": {"a": 1}} and config.some_map == {"a": 1}
+    config.some_map = {"b": 2}
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "generation_config.json").read_text())
-    assert {key: written[key] for key in content} == {**content, "lang_to_id": {"b": 2}}
+    assert {key: written[key] for key in content} == {**content, "some_map": {"b": 2}}
 
 
 def test_wrong_files_are_one_clear_error(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ WHOLE = (
     "t5-T5ForConditionalGeneration",
     "bert-BertForMaskedLM",
     "modernbert-ModernBertModel",
+    "whisper-WhisperForConditionalGeneration",
 )
 QUICK = ("batch", "gradients", "reload")
-GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM")
+GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 
 
 def is_relative(case) -> bool:

@@ -75,6 +75,14 @@ UNUSED = {
     "is_assistant": False,
 }
 
+# What only models that write down speech know.
+SPEECH = frozenset(
+    {"return_timestamps", "language", "task", "is_multilingual", "lang_to_id", "task_to_id", "forced_decoder_ids"}
+    | {"no_timestamps_token_id", "max_initial_timestamp_index", "alignment_heads", "prev_sot_token_id"}
+    | {"condition_on_prev_tokens", "prompt_condition_type"}
+    | {"compression_ratio_threshold", "logprob_threshold", "no_speech_threshold"}
+)
+
 
 class Ineffective(NamedTuple):
     """A setting without effect, which other setting is the reason, and the reason in words."""

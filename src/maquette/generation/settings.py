@@ -83,6 +83,23 @@ class Settings:
     bos_token_id: int | Ids | None = None
     eos_token_id: int | Ids | None = None
     decoder_start_token_id: int | Ids | None = None
+    # Speech
+    language: str | list[str] | None = None
+    task: str | None = None
+    return_timestamps: bool | None = None
+    is_multilingual: bool | None = None
+    lang_to_id: dict[str, int] | None = None
+    task_to_id: dict[str, int] | None = None
+    no_timestamps_token_id: Count | None = None
+    max_initial_timestamp_index: Count | None = None
+    alignment_heads: list[tuple[Count, Count]] | None = None
+    prev_sot_token_id: Count | None = None
+    forced_decoder_ids: list[tuple[Count, Count | None]] | None = None
+    prompt_condition_type: Literal["first-segment", "all-segments"] | None = None
+    condition_on_prev_tokens: bool | None = None
+    compression_ratio_threshold: float | None = None
+    logprob_threshold: float | None = None
+    no_speech_threshold: Share | None = None
     # Drafts
     is_assistant: bool | None = None
     num_assistant_tokens: Some | None = None

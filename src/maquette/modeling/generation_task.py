@@ -22,7 +22,7 @@ from maquette.generation.prompts import Prompts, read_prompts
 from maquette.generation.ragged_ids import RaggedIds
 from maquette.generation.reading import ModelReader
 from maquette.generation.sampling import draw_seed
-from maquette.generation.setting_rules import as_ids
+from maquette.generation.setting_rules import SPEECH, as_ids
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.stopping import Ends, criteria_for
 from maquette.modeling.interface import Interface
@@ -57,6 +57,8 @@ class Task:
     def of(cls, model: Any, ids: Any, given: GenerationConfig | None, kwargs: dict[str, Any], tokenizer: Any) -> "Task":
         """Read the arguments of `generate`; those that are settings overrule the configuration."""
         settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
+        if of_speech := [name for name in settings if name in SPEECH]:  # which models of speech take out before
+            raise InputError(f"{type(model).__name__}.generate has no argument {of_speech[0]!r}: it hears no speech.")
         config = (given or GenerationConfig()).settle(below=model.generation_config, **settings)
         ends = config.end_tokens(model.generation_config, model.config, tokenizer)
         if (named := kwargs.pop("input_ids", None)) is not None and ids is not None:

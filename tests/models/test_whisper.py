@@ -1,0 +1,373 @@
+"""Whisper computes what the peer computes, on either's weights, and writes down the peer's ids and times."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from rounding import STEPS_OF_GRADIENTS, assert_near
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from whisper_runs import run
+
+import maquette
+from maquette.modeling.packing import use_packing
+
+ROWS, NEW, BANDS, WINDOW, LONG = 4, 7, 6, 40, 130
+# 0 to 39 are words; then the end, the start, two languages, two tasks, and from 50 on the times of a window.
+END, START, PREVIOUS, NO_TIMES = 40, 41, 47, 49
+SIZES = {"vocab_size": 71, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "init_std": 0.3}
+SIZES |= {"encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 20}
+SIZES |= {"num_mel_bins": BANDS, "max_source_positions": WINDOW // 2, "max_target_positions": 32}
+SIZES |= {"pad_token_id": END, "bos_token_id": END, "eos_token_id": END, "decoder_start_token_id": START}
+SIZES |= {"begin_suppress_tokens": None, "classifier_proj_size": 12}
+SPEECH = {
+    "lang_to_id": {"<|en|>": 42, "<|de|>": 43},
+    "task_to_id": {"translate": 44, "transcribe": 45},
+    "no_timestamps_token_id": NO_TIMES,
+    "prev_sot_token_id": PREVIOUS,
+    "is_multilingual": True,
+    "max_initial_timestamp_index": 9,
+    "alignment_heads": [[0, 1], [1, 0]],
+    "begin_suppress_tokens": [7, END],
+    "suppress_tokens": [3, 41, 42, 43, 44, 45, 46, 47, 48],
+}
+
+
+class Case:
+    """One class with one configuration."""
+
+    def __init__(self, head, *, states=False, generation=None, **fields):
+        self.class_name, self.fields = f"Whisper{head}", {**SIZES, **fields}
+        self.states, self.generation = states, generation
+
+    @property
+    def model_class(self):
+        return getattr(maquette, self.class_name)
+
+    def config(self):
+        return maquette.WhisperConfig(**self.fields)
+
+    def as_dict(self):
+        more = {name: getattr(self, name) for name in ("fields", "states", "generation")}
+        return {"class": self.class_name, **more}
+
+
+CASES = {
+    "base": Case("Model", states=True),
+    "relu": Case("Model", activation_function="relu", scale_embedding=True),
+    "writes": Case("ForConditionalGeneration", generation=SPEECH),
+    "causal": Case("ForCausalLM"),
+    "rows": Case("ForAudioClassification", num_labels=3),
+    "mixed": Case("ForAudioClassification", num_labels=3, use_weighted_layer_sum=True),
+}
+ENGLISH = {"language": "en", "task": "transcribe", "max_new_tokens": 9}
+SHORT = {
+    "greedy": ENGLISH,
+    "heard": {"max_new_tokens": 9},
+    "german": {"language": "german", "task": "translate", "max_new_tokens": 9},
+    "language alone": {"language": "<|de|>", "max_new_tokens": 9},
+    "beams": {**ENGLISH, "num_beams": 4, "length_penalty": 2.0},
+    "times": {**ENGLISH, "return_timestamps": True, "max_new_tokens": 14},
+    "times beams": {**ENGLISH, "return_timestamps": True, "num_beams": 3, "max_new_tokens": 14},
+    "prompt": {**ENGLISH, "prompt_ids": [PREVIOUS, 5, 6, 8]},
+    "no repeats": {**ENGLISH, "no_repeat_ngram_size": 2, "min_new_tokens": 6},
+}
+LONG_ENGLISH = {"language": "en", "task": "transcribe", "features": "long", "mask": "long.mask", "max_new_tokens": 14}
+WORDS = {"return_token_timestamps": True, "return_segments": True}
+LONGER = {
+    "long": {**LONG_ENGLISH, "return_segments": True},
+    "long heard": {**LONG_ENGLISH, "language": None, "num_beams": 2, "return_segments": True},
+    "told": {**LONG_ENGLISH, "condition_on_prev_tokens": True, "return_segments": True},
+    "told a prompt": {**LONG_ENGLISH, "condition_on_prev_tokens": True, "prompt_ids": [PREVIOUS, 5, 6, 8]},
+    "told it each time": {
+        **LONG_ENGLISH,
+        "condition_on_prev_tokens": True,
+        "prompt_ids": [PREVIOUS, 5, 6, 8],
+        "prompt_condition_type": "all-segments",
+    },
+    "prompt each time": {**LONG_ENGLISH, "prompt_ids": [PREVIOUS, 5, 6, 8]},
+    "silent": {**LONG_ENGLISH, "logprob_threshold": -1.5, "no_speech_threshold": 0.02, "temperature": 0.0},
+    "sure": {
+        **LONG_ENGLISH,
+        "logprob_threshold": -9.0,
+        "compression_ratio_threshold": 9.0,
+        "temperature": [0.0, 0.4],
+        "num_beams": 3,
+    },
+    "words": {**ENGLISH, **WORDS, "mask": "mask.whole"},
+    "words of clips": {**ENGLISH, **WORDS, "mask": "mask.short"},
+    "words of beams": {**ENGLISH, **WORDS, "mask": "mask.whole", "num_beams": 3},
+    "words and times": {**ENGLISH, **WORDS, "mask": "mask.whole", "return_timestamps": True},
+    "long words": {**LONG_ENGLISH, **WORDS},
+}
+
+
+def make_inputs() -> dict[str, torch.Tensor]:
+    """Windows of noise, recordings of several lengths, what a decoder reads, and labels of every kind."""
+    torch.manual_seed(7)
+    return {
+        "features": torch.randn(ROWS, BANDS, WINDOW),
+        "mask.whole": torch.ones(ROWS, WINDOW, dtype=torch.long),
+        "mask.short": (torch.arange(WINDOW) < torch.tensor([40, 22, 31, 9])[:, None]).long(),
+        "long": torch.randn(3, BANDS, LONG),
+        "long.mask": (torch.arange(LONG) < torch.tensor([130, 61, 97])[:, None]).long(),
+        "ids": torch.randint(0, 40, (ROWS, NEW)),
+        "mask": (torch.arange(NEW) < torch.tensor([5, 7, 3, 1])[:, None]).long(),
+        "states": torch.randn(ROWS, 11, 16),
+        "labels.base": torch.randn(ROWS, NEW, 16),
+        "labels.ids": torch.randint(0, 71, (ROWS, NEW)).masked_fill(torch.rand(ROWS, NEW) < 0.2, -100),
+        "labels.rows": torch.tensor([0, 2, 1, 1]),
+    }
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory):
+    """A folder through which both libraries went: our models, theirs, and what the peer computes with each."""
+    peer_python = os.environ.get("MAQUETTE_PEER_PYTHON")
+    if not peer_python:
+        pytest.skip("compares with the peer: set MAQUETTE_PEER_PYTHON to an interpreter that has it (`make test` does)")
+    folder = tmp_path_factory.mktemp("whisper")
+    (folder / "results").mkdir()
+    save_file(make_inputs(), folder / "inputs.safetensors")
+    about = {name: case.as_dict() for name, case in CASES.items()}
+    (folder / "cases.json").write_text(json.dumps(about), encoding="utf-8")
+    (folder / "generation.json").write_text(json.dumps(SHORT | LONGER), encoding="utf-8")
+    for name, case in CASES.items():
+        torch.manual_seed(0)
+        case.model_class(case.config()).save_pretrained(folder / "ours" / name, max_shard_size="10KB")
+    script = Path(__file__).parent / "peer_whisper.py"
+    done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_peer(exchange, name, whose):
+    case, inputs = CASES[name], make_inputs()
+    expected = load_file(exchange / "results" / f"{whose}-{name}.safetensors")
+    model = case.model_class.from_pretrained(exchange / whose / name)
+    for at in ("encoder", "model.encoder"):  # sines and cosines, which the peer trains once a file has been read
+        expected.pop(f"grad.{at}.embed_positions.weight", None)
+    gradients = [value for key, value in expected.items() if key.startswith("grad.")]
+    for packed in (True, False):
+        with use_packing(packed):
+            found = run(model, inputs, case.class_name)
+        for key, value in found.items():
+            where, options, pair = f"{name}, packed={packed}: {key}", {}, (value, expected[key])
+            if key.startswith("grad."):
+                options = {"among": gradients, "steps": STEPS_OF_GRADIENTS, "least": 0.0}
+            elif value.shape[:2] == (ROWS, NEW) and name in ("base", "relu", "causal"):
+                pair = [tensor[inputs["mask"].bool()] for tensor in pair]
+            assert_near(*pair, where, **options)
+        assert found.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_files_have_the_peers_names(exchange, name):
+    names = []
+    for whose in ("ours", "theirs"):
+        files = sorted((exchange / whose / name).glob("*.safetensors"))
+        assert len(files) > 1
+        names.append(sorted(key for file in files for key in safe_open(file, "pt").keys()))  # noqa: SIM118
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])
+def test_states_and_attention_weights_equal_the_peers(exchange, name):
+    case, inputs = CASES[name], make_inputs()
+    model = case.model_class.from_pretrained(exchange / "theirs" / name)
+    expected = load_file(exchange / "results" / f"states-{name}.safetensors")
+    wanted = {"output_hidden_states": True, "output_attentions": True}
+    output = model(inputs["features"], decoder_input_ids=inputs["ids"], **wanted)
+    for key, value in expected.items():
+        field, _, number = key.partition(".")
+        assert_near(output[field][int(number)], value, key)
+    assert sum(len(output[field]) for field in {key.partition(".")[0] for key in expected}) == len(expected)
+
+
+@pytest.fixture(scope="module")
+def writer(exchange):
+    return CASES["writes"].model_class.from_pretrained(exchange / "theirs" / "writes")
+
+
+def as_tensors(given):
+    """Turn a setting's lists into what a caller gives."""
+    more = {name: value for name, value in given.items() if name not in ("features", "mask")}
+    return more | ({"prompt_ids": torch.tensor(more["prompt_ids"])} if "prompt_ids" in more else {})
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_generates_the_peers_ids(exchange, writer, name):
+    """All windows together, where the peer had one at a time."""
+    expected = json.loads((exchange / "generated.json").read_text())[name]
+    found = writer.generate(make_inputs()["features"], **as_tensors(SHORT[name]))
+    for row, wanted in zip(found.tolist(), expected, strict=True):
+        longest = max(len(row), len(wanted["ids"]))
+        pair = [ids + [END] * (longest - len(ids)) for ids in (row, wanted["ids"])]
+        assert pair[0] == pair[1]
+
+
+@pytest.mark.parametrize("name", LONGER)
+def test_recordings_give_the_peers_ids_and_times(exchange, writer, name):
+    """Windows one after the other; recordings of different lengths together, where the peer had one at a time."""
+    expected = json.loads((exchange / "generated.json").read_text())[name]
+    inputs, given = make_inputs(), as_tensors(LONGER[name])
+    mask = inputs.get(LONGER[name].get("mask"))
+    found = writer.generate(inputs[LONGER[name].get("features", "features")], attention_mask=mask, **given)
+    found = {"sequences": found} if isinstance(found, torch.Tensor) else found
+    for row, wanted in enumerate(expected):
+        ids = found["sequences"][row].tolist()
+        count = len(wanted["ids"])
+        assert ids[:count] == wanted["ids"] and {*ids[count:]} <= {END}
+        if "times" in wanted:  # counted from the start of the recording; the peer's are those of the segments
+            times = [time for part in wanted["segments"] for time in part["token_timestamps"]]
+            assert found["token_timestamps"][row, :count].tolist() == pytest.approx(times)
+        for own, theirs in zip(found.get("segments", [[]] * 9)[row], wanted.get("segments", []), strict=True):
+            for key, value in theirs.items():
+                assert torch.as_tensor(own[key]).tolist() == pytest.approx(value), key
+
+
+def test_settings_of_speech_are_read_and_written(exchange, writer, tmp_path):
+    theirs = json.loads((exchange / "theirs" / "writes" / "generation_config.json").read_text())
+    writer.save_pretrained(tmp_path)
+    ours = json.loads((tmp_path / "generation_config.json").read_text())
+    assert {name: ours[name] for name in SPEECH} == {name: theirs[name] for name in SPEECH} == SPEECH
+
+
+# Of the peer's common fields, those that ours has no word for, or keeps elsewhere.
+NOT_OURS = {"transformers_version", "architectures", "problem_type", "model_type", "id2label", "label2id"}
+
+
+def test_the_configuration_has_the_peers_fields_and_defaults(exchange):
+    theirs = json.loads((exchange / "defaults.json").read_text())
+    ours = maquette.WhisperConfig().to_dict()
+    for field in theirs.keys() & maquette.WhisperConfig._own_fields():
+        assert ours[field] == theirs[field], field
+    assert not {field for field in theirs if not field.startswith("_")} - ours.keys() - NOT_OURS
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    model = CASES["writes"].model_class(CASES["writes"].config()).eval()
+    model.generation_config.update(**SPEECH)
+    return model
+
+
+HEARD = torch.zeros(2, BANDS, WINDOW)
+WORDS_ALONE = {"suppress_tokens": [*range(START, 71)]}  # no times, which a trained model gives only where it is asked
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "nothing to hear: give input_features, or encoder_outputs"),
+        ({"input_features": HEARD[:, :4]}, r"\(batch, 6 mel bands, frames\).*its feature extractor has feature_size=6"),
+        ({"input_features": HEARD[..., :30]}, "windows of 40 frames, and input_features have 30"),
+        ({"input_features": HEARD, "decoder_input_ids": [[5, 6], [START, 3]]}, "row 0 has no start token .41"),
+        ({"input_features": HEARD, "language": "klingon"}, "language='klingon' is none of the 100"),
+        ({"input_features": HEARD, "language": "frensh"}, "Did you mean 'french'"),
+        ({"input_features": HEARD, "language": "french"}, "no token <.fr.>; generation_config.lang_to_id has 2"),
+        ({"input_features": HEARD, "language": ["en"]}, "language names 1, and there are 2 recordings"),
+        ({"input_features": HEARD, "task": "sing"}, "task='sing': Whisper has two, 'translate' and 'transcribe'"),
+        ({"input_features": HEARD, "is_multilingual": False, "task": "translate"}, "knows English alone"),
+        ({"input_features": HEARD, "max_new_tokens": 30}, "reads 32 tokens at most, its text begins with 3"),
+        ({"input_features": HEARD.repeat(1, 1, 2)}, "several windows need an attention_mask"),
+        ({"input_features": HEARD, "attention_mask": torch.ones(2, 3)}, "a mask has .recordings, frames."),
+        (
+            {"input_features": HEARD[:1].repeat(1, 1, 2), "return_timestamps": False},
+            "leave return_timestamps=False out",
+        ),
+        ({"input_features": HEARD, "no_speech_threshold": 0.5}, "counts together with logprob_threshold"),
+        ({"input_features": HEARD, "num_return_sequences": 2}, "set a temperature above 0"),
+        ({"input_features": HEARD, "decoder_input_ids": [[START]] * 2, "language": "en"}, "said twice"),
+    ],
+)
+def test_what_cannot_be_heard_is_one_error(small, given, message):
+    with pytest.raises((ValueError, maquette.MaquetteError), match=message):
+        small.generate(**{"max_new_tokens": 2, **given})
+
+
+def test_settings_that_a_model_lacks_are_named():
+    model = CASES["writes"].model_class(CASES["writes"].config()).eval()
+    for given in (
+        {"return_timestamps": True},
+        {"return_token_timestamps": True},
+        {"language": "en"},
+        {"task": "translate"},
+    ):
+        with pytest.raises(
+            maquette.ConfigurationError, match=r"generation_config has no (no_times|alig|lang_to|task_to)"
+        ):
+            model.generate(HEARD, max_new_tokens=2, **given)
+
+
+def test_other_models_refuse_settings_of_speech(small):
+    decoder = maquette.WhisperForCausalLM(CASES["causal"].config())
+    with pytest.raises(maquette.InputError, match="has no argument 'language': it hears no speech"):
+        decoder.generate([[5]], language="en", max_new_tokens=2)
+
+
+def test_poor_texts_are_tried_again(small, monkeypatch):
+    """With each temperature in turn, only where the text before was poor; the encoder hears each window once."""
+    calls, heard = [], []
+    generate, encode = maquette.PreTrainedModel.generate, type(small.get_encoder()).forward
+
+    def note(self, *args, **given):
+        calls.append((given["temperature"] if given.get("do_sample") else 0.0, len(given["encoder_outputs"])))
+        return generate(self, *args, **given)
+
+    def hear(self, features, *args, **options):
+        heard.append(len(features))
+        return encode(self, features, *args, **options)
+
+    monkeypatch.setattr(maquette.PreTrainedModel, "generate", note)
+    monkeypatch.setattr(type(small.get_encoder()), "forward", hear)
+    torch.manual_seed(1)
+    given = {"max_new_tokens": 6, "logprob_threshold": -0.001, "temperature": (0.0, 0.5, 1.0), **WORDS_ALONE}
+    found = small.generate(make_inputs()["features"], **given)
+    assert calls == [(0.0, ROWS), (0.5, ROWS), (1.0, ROWS)] and sum(heard) == ROWS
+    assert len(found) == ROWS
+    calls.clear()
+    small.generate(make_inputs()["features"], **{**given, "logprob_threshold": -99.0})
+    assert calls == [(0.0, ROWS)]
+    torch.manual_seed(1)
+    several = small.generate(HEARD, language="en", temperature=1.0, num_return_sequences=3, max_new_tokens=6)
+    assert several.shape[0] == 6 and len({tuple(row) for row in several[:3].tolist()}) > 1
+
+
+def test_what_generate_gives_on_request(small):
+    given = {"language": "en", "max_new_tokens": 4, "return_dict_in_generate": True, **WORDS_ALONE}
+    output = small.generate(HEARD, **given)
+    assert type(output) is maquette.GenerateEncoderDecoderOutput
+    assert output.sequences[:, :4].tolist() == [[START, 42, 45, NO_TIMES]] * 2
+    plain = small.generate(HEARD, language="en", max_new_tokens=4, **WORDS_ALONE)
+    assert output.sequences[0, 4:].tolist()[: plain.shape[1]] == plain[0].tolist()
+    stamped = small.generate(HEARD, **given | {"suppress_tokens": None}, return_timestamps=True)
+    assert {*stamped} == {"sequences", "segments"}
+    states = small.get_encoder()(HEARD)
+    assert torch.equal(small.generate(encoder_outputs=states, language="en", max_new_tokens=4, **WORDS_ALONE), plain)
+    assert small.detect_language(HEARD).tolist() == small.detect_language(encoder_outputs=states).tolist()
+
+
+def test_spans_are_hidden_in_training_alone():
+    fields = {"apply_spec_augment": True, "mask_time_prob": 0.6, "mask_time_length": 4, "mask_feature_prob": 0.5}
+    fields |= {"mask_feature_length": 2, "mask_feature_min_masks": 1}
+    model = maquette.WhisperModel(maquette.WhisperConfig(**SIZES, **fields))
+    features = torch.ones(2, BANDS, WINDOW)
+    assert torch.equal(model.eval()._hide(features, None), features)
+    hidden = model.train()._hide(features, None)
+    assert features.all() and not hidden.all() and 0 < hidden.mean() < 1
+    assert ((hidden == 0).all(1).any(1)).all() and ((hidden == 0).all(2).any(1)).all()  # whole frames, whole bands
+
+
+def test_the_positions_of_the_encoder_stay_sines(exchange, tmp_path):
+    model = CASES["base"].model_class.from_pretrained(exchange / "theirs" / "base")
+    weight = model.encoder.embed_positions.weight
+    assert not weight.requires_grad
+    fresh = CASES["base"].model_class(CASES["base"].config()).encoder.embed_positions.weight
+    assert_near(weight, fresh, "positions")
