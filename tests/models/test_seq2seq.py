@@ -64,6 +64,7 @@ CASES = {
     "bart": Case("Model", BART, states=True),
     "bart scaled": Case("ForConditionalGeneration", BART, scale_embedding=True, activation_function="relu"),
     "bart tied": Case("ForConditionalGeneration", BART),
+    "bart untied": Case("ForConditionalGeneration", BART, masks=("right",), tie_word_embeddings=False),
     "bart causal": Case("ForCausalLM", BART, masks=("none", "right")),
     "bart rows": Case("ForSequenceClassification", BART),
     "bart spans": Case("ForQuestionAnswering", BART),
@@ -242,6 +243,26 @@ def test_an_untied_head_is_read_where_the_file_says_tied(tmp_path):
     assert not found.config.tie_word_embeddings and not found.config.scale_decoder_outputs
 
 
+def test_stacks_with_vectors_of_their_own_keep_them(tmp_path):
+    """Where a file has them once, all begin with these; a vocabulary that grows mixes none of them up."""
+    model = small("bart untied")
+    stacks, ids = (model.model.encoder, model.model.decoder), torch.tensor([[5, 6, 7, 2]])
+    before = [stack.embed_tokens.weight.detach().clone() for stack in stacks]
+    logits = model(ids).logits
+    model.resize_token_embeddings(60)
+    for stack, weight in zip(stacks, before, strict=True):
+        assert torch.equal(stack.embed_tokens.weight[:VOCABULARY], weight) and len(stack.embed_tokens.weight) == 60
+    assert_near(model(ids).logits[..., :VOCABULARY], logits)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    once = {name: value for name, value in weights.items() if "embed_tokens" not in name}
+    save_file(once, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found = type(model).from_pretrained(tmp_path).model
+    vectors = [found.shared.weight, found.encoder.embed_tokens.weight, found.decoder.embed_tokens.weight]
+    assert all(torch.equal(each, once["model.shared.weight"]) for each in vectors)
+    assert len({each.data_ptr() for each in vectors}) == 3
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_t5_keeps_what_would_overflow_in_float16(tmp_path, kind):
     """As the peer does: the layer behind the activation; states are then of float32, and norms bring them back."""
@@ -313,6 +334,17 @@ def test_states_do_for_texts_and_cached_rows_go_on():
     drafted = model.generate(ids, max_new_tokens=6, prompt_lookup_num_tokens=2)
     assert torch.equal(drafted, expected)
     assert torch.equal(model.generate(ids, max_new_tokens=6, assistant_model=small("bart tied")), expected)
+
+
+def test_a_start_token_that_is_the_one_for_padding_is_read_once():
+    """T5's: what begins with it goes on like what is given without it, and a longer row beside it does, too."""
+    model, texts = small(), torch.tensor([[5, 6, 7, 2], [8, 9, 10, 2]])
+    expected = model.generate(texts, decoder_input_ids=torch.tensor([[7, 8], [9, 10]]), max_new_tokens=3)
+    begun = model.generate(texts, decoder_input_ids=torch.tensor([[0, 7, 8], [0, 9, 10]]), max_new_tokens=3)
+    assert torch.equal(begun, expected) and begun[:, 0].tolist() == [0, 0] and begun.shape == (2, 6)
+    padded = model.generate(texts, decoder_input_ids=torch.tensor([[0, 0, 8], [0, 9, 10]]), max_new_tokens=3)
+    alone = model.generate(texts[:1], decoder_input_ids=[[0, 8]], max_new_tokens=3)
+    assert padded[1].tolist() == expected[1].tolist() and padded[0, 3:].tolist() == alone[0, 2:].tolist()
 
 
 @pytest.mark.parametrize(

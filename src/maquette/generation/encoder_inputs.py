@@ -106,12 +106,22 @@ def read_decoder_prompts(
     if given is None:
         given = torch.tensor(starts)[:, None]
     prompts = read_prompts(given, mask, None, begin=None, **more)
+    if mask is None and isinstance(given, Tensor) and more["pad"] in starts and len(starts) == len(prompts):
+        prompts = _keep_starts(prompts, starts)
     if len(prompts) != rows:
         raise InputError(f"decoder_input_ids has {len(prompts)} rows, and the encoder's input {rows}: one for each.")
     if not completes or not starts or any(int(row[0]) == first for row, first in zip(prompts.ids, starts, strict=True)):
         return prompts
     before = torch.tensor(starts, device=prompts.columns.device)[:, None]
     return Prompts(torch.cat([before, prompts.columns], dim=1), _put_before(before, prompts.ids))
+
+
+def _keep_starts(prompts: Prompts, starts: Sequence[int]) -> Prompts:
+    """Take a start token that is the one for padding, too, as T5's, for text where it stands first in a row."""
+    before = torch.tensor(starts, device=prompts.columns.device)[:, None]
+    begun = (prompts.columns[:, :1] == before)[:, 0].tolist()
+    pairs = zip(prompts.ids, _put_before(before, prompts.ids), starts, begun, strict=True)
+    return Prompts(prompts.columns, [more if has and int(row[0]) != start else row for row, more, start, has in pairs])
 
 
 def _put_before(first: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:

@@ -16,6 +16,7 @@ from maquette import ACT2FN, PreTrainedModel
 from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAttentions
 from maquette.modeling.cross_attention import Source, cross_attention
 from maquette.modeling.decoders import CausalLMHead, check_positions
+from maquette.modeling.embeddings import resize_rows
 from maquette.modeling.encoder_decoders import (
     ClassificationHead,
     DecoderStack,
@@ -149,6 +150,15 @@ class BartPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             nn.init.zeros_(module.weight[module.padding_idx])
 
+    @classmethod
+    def _read_weights(cls, model: Any, checkpoint: Any) -> dict[str, Tensor]:
+        weights = super()._read_weights(model, checkpoint)
+        for start in ("", "model.") * (not model.config.tie_word_embeddings):  # older files have them once, tied or not
+            if (shared := weights.get(f"{start}shared.weight")) is not None:
+                for stack in ("encoder", "decoder"):
+                    weights.setdefault(f"{start}{stack}.embed_tokens.weight", shared.clone())
+        return weights
+
     @property
     def dummy_inputs(self) -> dict[str, Tensor]:
         ids = torch.tensor([[0, 6, 10, 4, 2], [0, 8, 12, 2, 1]]) % self.config.vocab_size
@@ -205,8 +215,18 @@ class BartModel(EncoderDecoder, BartPreTrainedModel):
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
         self.shared = BartScaledWordEmbedding(config)
-        self.encoder = BartEncoder(config, self.shared)
-        self.decoder = BartDecoder(config, self.shared)
+        own = not config.tie_word_embeddings  # then each stack has vectors of its own, as in Transformers
+        self.encoder = BartEncoder(config, BartScaledWordEmbedding(config) if own else self.shared)
+        self.decoder = BartDecoder(config, BartScaledWordEmbedding(config) if own else self.shared)
+
+    def set_input_embeddings(self, value: Any) -> None:
+        """Replace the vectors that are shared; those that a stack has of its own get as many rows."""
+        for stack in (self.encoder, self.decoder):
+            if stack.embed_tokens is self.shared:
+                stack.embed_tokens = value
+            elif len(stack.embed_tokens.weight) != len(value.weight):
+                stack.embed_tokens = resize_rows(self, stack.embed_tokens, len(value.weight))
+        self.shared = value
 
 
 class BartForConditionalGeneration(Seq2SeqLMHead, BartPreTrainedModel):
