@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -79,6 +79,18 @@ def test_firsts_are_the_first_real_tokens(rows):
     for options in KINDS.values():
         layout = lay_out(x, mask, **options)
         assert torch.equal(layout.firsts().scatter(layout.take_firsts(layout.gather(x))), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_mask)
+@example([[0, 0], [0, 0]])
+def test_positions_of_a_decoder_count_real_tokens(rows):
+    mask = torch.tensor(rows)
+    for options in KINDS.values():
+        layout = lay_out(mask, mask, count_padding=False, **options)
+        positions = layout.positions(mask.device)
+        found = layout.scatter(positions) if layout.is_packed else positions.expand(mask.shape)
+        assert torch.equal(found[mask.bool()], (mask.cumsum(1) - 1)[mask.bool()])
 
 
 def test_gather_shares_a_batch_axis_of_one_and_fills_padding():

@@ -263,6 +263,21 @@ def test_stacks_with_vectors_of_their_own_keep_them(tmp_path):
     assert len({each.data_ptr() for each in vectors}) == 3
 
 
+@pytest.mark.parametrize("name", ["t5 tied", "bart tied"])
+def test_recomputing_activations_changes_no_gradient(name):
+    """In both of torch's ways, one of which does not see what a block looks at."""
+    inputs, gradients = make_inputs(), []
+    for given in (None, {"use_reentrant": False}, {"use_reentrant": True}):
+        model = small(name, **{"dropout_rate" if name == "t5 tied" else "dropout": 0.0}).train()
+        if given is not None:
+            model.gradient_checkpointing_enable(given)
+        model(inputs["ids"], inputs["mask.right"], labels=inputs["labels.decoder"]).loss.backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for found in gradients[1:]:
+        for pair in zip(found, gradients[0], strict=True):
+            assert_near(*pair, among=gradients[0], steps=STEPS_OF_GRADIENTS, least=0.0)
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_t5_keeps_what_would_overflow_in_float16(tmp_path, kind):
     """As the peer does: the layer behind the activation; states are then of float32, and norms bring them back."""
@@ -362,6 +377,15 @@ def test_a_start_token_that_is_the_one_for_padding_is_read_once():
 def test_inputs_that_cannot_be_read_are_errors(given, message):
     with pytest.raises(maquette.InputError, match=message):
         small().generate(max_new_tokens=2, **given)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_a_batch_of_padding_alone_gives_zeros(name):
+    model, ids, nothing = small(name), make_inputs()["ids"], torch.zeros(ROWS, LENGTH).long()
+    for packed in (True, False):
+        with use_packing(packed):
+            output = model(ids, nothing, decoder_input_ids=ids, decoder_attention_mask=nothing)
+        assert not output.last_hidden_state.any() and not output.encoder_last_hidden_state.any()
 
 
 def test_a_decoder_needs_a_beginning_and_something_to_look_at():

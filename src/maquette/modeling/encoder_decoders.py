@@ -7,6 +7,7 @@ A stack derives from `EncoderStack` or `DecoderStack` and says in `_read` what i
 with `cross_attention(q, project, source)`. Padding is not real: results there are zeros, labels there are ignored.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -50,13 +51,20 @@ def run_blocks(
 ) -> Read:
     """Run a stack's blocks, `block(x, layout, *more)`; gives the last states, and all of them if these are kept."""
     states = [x] if keep_states else []
-    recompute = stack.gradient_checkpointing and stack.training
+    recompute = _find_recomputing(stack) if stack.gradient_checkpointing and stack.training else None
     for block in blocks:
         run: Callable[..., Tensor] = block
-        x = stack._gradient_checkpointing_func(block, x, layout, *more) if recompute else run(x, layout, *more)
+        x = run(x, layout, *more) if recompute is None else recompute(block, x, layout, *more)
         if keep_states:
             states.append(x)
     return x, states
+
+
+def _find_recomputing(stack: Any) -> Callable[..., Tensor]:
+    """Give what recomputes blocks; not by torch's older way, which finds no gradients in what a block looks at."""
+    found: Any = stack._gradient_checkpointing_func
+    is_reentrant = isinstance(found, functools.partial) and found.keywords.get("use_reentrant")
+    return functools.partial(found, use_reentrant=False) if is_reentrant else found
 
 
 class _Stack:

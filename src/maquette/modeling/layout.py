@@ -123,7 +123,8 @@ class Layout:
     def _ranks(self, device: torch.device) -> Tensor:
         """Give for each token how many new ones come before it in its row."""
         if self.rows is not None:
-            starts = self.offsets[:-1].repeat_interleave(torch.tensor(self.lengths, device=device))
+            lengths = torch.tensor(self.lengths, dtype=torch.long, device=device)  # of no rows, too
+            starts = self.offsets[:-1].repeat_interleave(lengths)
             return torch.arange(len(starts), device=device) - starts
         if self.mask is not None:
             return (self.mask.cumsum(1) - 1).clamp(min=0)
