@@ -130,7 +130,11 @@ def test_a_wrapped_tokenizer_keeps_its_sides(side: str, tmp_path: Path) -> None:
         assert PreTrainedTokenizerFast(**given, truncation_side=other).truncation_side == other
 
 
-@pytest.mark.parametrize("name", ["TokenizersBackend", "LlamaTokenizerFast", "GPT2Tokenizer", "MyOwnTokenizer", None])
+OTHERS = ["TokenizersBackend", "LlamaTokenizerFast", "GPT2Tokenizer", "MyOwnTokenizer", None]
+OTHERS += ["RobertaTokenizerFast", "RobertaTokenizer", "BartTokenizerFast", "XLMRobertaTokenizer", "T5TokenizerFast"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("use_fast", [True, False])
 def test_tokenizer_json_is_believed_whatever_the_class(name: str | None, use_fast: bool, tmp_path: Path) -> None:
     backend = byte_pairs()

@@ -21,11 +21,12 @@ class RobertaTokens:
 
     def __init__(self: Any, *args: Any, trim_offsets: bool = True, **kwargs: Any) -> None:
         self.trim_offsets = trim_offsets
-        if kwargs.get("tokenizer_file") is None and kwargs.get("tokenizer_object") is None:
+        is_read = kwargs.get("tokenizer_file") is not None or kwargs.get("tokenizer_object") is not None
+        if not is_read:
             mask = kwargs.get("mask_token", "<mask>")
             kwargs["mask_token"] = AddedToken(mask, lstrip=True, special=True) if isinstance(mask, str) else mask
         super().__init__(*args, **kwargs)
-        self._lays_out = self._backend.post_processor is None
+        self._lays_out = not is_read and self._backend.post_processor is None  # a file that says nothing adds nothing
         self._specials_changed()
 
     def _specials_changed(self: Any) -> None:
