@@ -337,6 +337,13 @@ from maquette.modeling.outputs import CausalLMOutputWithPast as CausalLMOutputWi
 from maquette.modeling.outputs import MoeCausalLMOutputWithPast as MoeCausalLMOutputWithPast
 from maquette.modeling.outputs import MoeModelOutputWithPast as MoeModelOutputWithPast
 from maquette.modeling.outputs import SequenceClassifierOutputWithPast as SequenceClassifierOutputWithPast
+from maquette.models.encoder_decoder.configuration import EncoderDecoderConfig as EncoderDecoderConfig
+from maquette.models.encoder_decoder.configuration import SpeechEncoderDecoderConfig as SpeechEncoderDecoderConfig
+from maquette.models.encoder_decoder.configuration import VisionEncoderDecoderConfig as VisionEncoderDecoderConfig
+from maquette.models.encoder_decoder.modeling import ComposedSeq2SeqModel as ComposedSeq2SeqModel
+from maquette.models.encoder_decoder.modeling import EncoderDecoderModel as EncoderDecoderModel
+from maquette.models.encoder_decoder.modeling import SpeechEncoderDecoderModel as SpeechEncoderDecoderModel
+from maquette.models.encoder_decoder.modeling import VisionEncoderDecoderModel as VisionEncoderDecoderModel
 from maquette.models.gemma.configuration import Gemma2Config as Gemma2Config
 from maquette.models.gemma.configuration import Gemma3TextConfig as Gemma3TextConfig
 from maquette.models.gemma.modeling import Gemma2ForCausalLM as Gemma2ForCausalLM

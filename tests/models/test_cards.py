@@ -68,8 +68,8 @@ for card in cards_of(copied):
     for auto, reference in card.models_in("torch").items():
         card.load(reference).register_for_auto_class(auto)
 for card in cards_of(copied):
-    for auto, reference in card.models_in("torch").items():
-        if card is not cards_of(copied)[0] and auto != "AutoModelForCausalLM":
+    for reference, auto in {reference: auto for auto, reference in card.models_in("torch").items()}.items():
+        if card is not cards_of(copied)[0] and auto != "AutoModelForCausalLM" and "AutoModelForCausalLM" in card.models:
             continue  # the folder's models of other types differ from the first one's by their configurations
         torch.manual_seed(0)
         card.load(reference)(Case(card, auto, reference).config()).save_pretrained(f"{card.model_type}/{auto}")

@@ -29,6 +29,7 @@ class GPT2Config(PretrainedConfig):
         scale_attn_weights: divide attention's products by the root of a head's width.
         scale_attn_by_inverse_layer_idx: divide them by the layer's number, too.
         reorder_and_upcast_attn: compute attention in float32.
+        add_cross_attention: blocks look at another model's states, too.
         use_cache: whether calls give a cache unless they say otherwise; not while training.
         summary_type, summary_use_proj, summary_activation, summary_proj_to_labels, summary_first_dropout: kept as they
             come; they are of a head that is not here.
@@ -64,6 +65,7 @@ class GPT2Config(PretrainedConfig):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     reorder_and_upcast_attn: bool = False
+    add_cross_attention: bool = False
     use_cache: bool = True
     bos_token_id: int | list[int] | None = 50256
     eos_token_id: int | list[int] | None = 50256
@@ -71,7 +73,5 @@ class GPT2Config(PretrainedConfig):
     def validate(self) -> None:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd={self.n_embd} cannot be shared equally by n_head={self.n_head}.")
-        if self.add_cross_attention:
-            raise ValueError("add_cross_attention=True: this GPT-2 looks at no other model's states.")
         if self.attn_implementation not in (None, "sdpa", "eager"):
             raise ValueError(f'attn_implementation must be "sdpa" or "eager", not {self.attn_implementation!r}.')

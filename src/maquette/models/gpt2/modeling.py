@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from maquette import ACT2FN, GenericForQuestionAnswering, GenericForSequenceClassification, PreTrainedModel
+from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAttentions
+from maquette.modeling.cross_attention import Source, cross_attention, knows_source, look_at
 from maquette.modeling.decoders import (
     CausalLMHead,
-    LaidOutDecoderOutput,
     TokenClassificationHead,
     check_positions,
     choose_cache,
 )
+from maquette.modeling.encoder_decoders import LaidOutCrossOutput
 from maquette.modeling.layers.linear import Conv1D
 from maquette.modeling.packing import Layout, attention, lay_out
 
@@ -31,9 +33,7 @@ class GPT2Attention(nn.Module):
     def __init__(self, config: GPT2Config, number: int) -> None:
         super().__init__()
         self.width, self.attn_pdrop = config.n_embd // config.n_head, config.attn_pdrop
-        self.scale = self.width**-0.5 if config.scale_attn_weights else 1.0
-        if config.scale_attn_by_inverse_layer_idx:
-            self.scale /= number + 1
+        self.scale = find_scale(config, number)
         self.upcasts = config.reorder_and_upcast_attn
         self.c_attn = Conv1D(3 * config.n_embd, config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
@@ -46,6 +46,35 @@ class GPT2Attention(nn.Module):
         dropout = self.attn_pdrop if self.training else 0.0
         attended = attention(q, k, v, layout, causal=True, scale=self.scale, dropout=dropout)
         return self.resid_dropout(self.c_proj(attended.flatten(-2).to(x.dtype)))
+
+
+class GPT2CrossAttention(nn.Module):
+    """Lets each token look at another model's states."""
+
+    def __init__(self, config: GPT2Config, number: int) -> None:
+        super().__init__()
+        self.width, self.attn_pdrop = config.n_embd // config.n_head, config.attn_pdrop
+        self.scale = find_scale(config, number)
+        self.c_attn = Conv1D(2 * config.n_embd, config.n_embd)
+        self.q_attn = Conv1D(config.n_embd, config.n_embd)
+        self.c_proj = Conv1D(config.n_embd, config.n_embd)
+        self.resid_dropout = nn.Dropout(config.resid_pdrop)
+
+    def project(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Give keys and values, `(places, heads, width)`."""
+        k, v = self.c_attn(states).unflatten(-1, (2, -1, self.width)).unbind(-3)
+        return k, v
+
+    def forward(self, x: Tensor, source: Source) -> Tensor:
+        q, dropout = self.q_attn(x).unflatten(-1, (-1, self.width)), self.attn_pdrop if self.training else 0.0
+        attended = cross_attention(q, self.project, source, scale=self.scale, dropout=dropout)
+        return self.resid_dropout(self.c_proj(attended.flatten(-2)))
+
+
+def find_scale(config: GPT2Config, number: int) -> float:
+    """Give what a layer multiplies attention's products by."""
+    scale = (config.n_embd // config.n_head) ** -0.5 if config.scale_attn_weights else 1.0
+    return scale / (number + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
 
 class GPT2MLP(nn.Module):
@@ -70,11 +99,16 @@ class GPT2Block(nn.Module):
         super().__init__()
         self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.attn = GPT2Attention(config, number)
+        if config.add_cross_attention:
+            self.ln_cross_attn = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+            self.crossattention = GPT2CrossAttention(config, number)
         self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, source: Source | None) -> Tensor:
         x = x + self.attn(self.ln_1(x), layout)  # (places, n_embd)
+        if source is not None:
+            x = x + self.crossattention(self.ln_cross_attn(x), source)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -95,7 +129,9 @@ class GPT2PreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, Conv1D | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-        if isinstance(module, GPT2Attention | GPT2MLP):  # two layers of each block add to the states (section 2.3)
+        if isinstance(
+            module, GPT2Attention | GPT2CrossAttention | GPT2MLP
+        ):  # their last layers add to the states (section 2.3)
             nn.init.normal_(
                 module.c_proj.weight, std=self.config.initializer_range / math.sqrt(2 * self.config.n_layer)
             )
@@ -132,6 +168,8 @@ class GPT2Model(GPT2PreTrainedModel):
         position_ids: Opt = None,
         past_key_values: Any = None,
         inputs_embeds: Opt = None,
+        encoder_hidden_states: Opt = None,
+        encoder_attention_mask: Opt = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -148,13 +186,16 @@ class GPT2Model(GPT2PreTrainedModel):
             position_ids: `(batch, length)` or `(1, length)`; unless given, real tokens are counted, cached ones too.
             past_key_values: the cache of earlier tokens, which takes in these.
             inputs_embeds: `(batch, length, n_embd)`, vectors instead of `input_ids`.
+            encoder_hidden_states: `(batch, other length, n_embd)`, what cross-attention looks at; not needed where the
+                cache has read them.
+            encoder_attention_mask: `(batch, other length)`, 0 where those are padding.
             use_cache: whether to give a cache; unless given, as in the configuration, and not while training.
             output_attentions, output_hidden_states, return_dict: unless given, as in the configuration.
             as_laid_out: give states as `(places, n_embd)` with their `layout`, for heads.
 
         Raises:
             ValueError: both or neither of `input_ids` and `inputs_embeds`, more tokens than positions, a mask or a
-                cache that does not fit.
+                cache that does not fit, states to look at without cross-attention.
         """
         keep_weights = self._chosen("output_attentions", output_attentions)
         keep_states = self._chosen("output_hidden_states", output_hidden_states)
@@ -164,16 +205,31 @@ class GPT2Model(GPT2PreTrainedModel):
         layout = lay_out(
             inputs, attention_mask, cache=cache, count_padding=False, explicit=explicit, keep_weights=keep_weights
         )
+        source = self._look_at(layout, encoder_hidden_states, encoder_attention_mask)
         x = self._embed(layout, inputs, position_ids, token_type_ids)  # (places, n_embd)
-        x, states = self._run_blocks(x, layout, keep_states=keep_states)
-        output = LaidOutDecoderOutput(
+        x, states = self._run_blocks(x, layout, source, keep_states=keep_states)
+        output = LaidOutCrossOutput(
             last_hidden_state=x if as_laid_out else layout.scatter(x),
             past_key_values=layout.cache,
             hidden_states=tuple(layout.scatter(state) for state in states) or None,
             attentions=tuple(layout.weights) if layout.weights else None,
+            cross_attentions=tuple(source.weights) if source is not None and source.weights else None,
             layout=layout if as_laid_out else None,
         )
         return output if self._chosen("return_dict", return_dict) else output.to_tuple()
+
+    def _look_at(self, layout: Layout, states: Opt, mask: Opt) -> Source | None:
+        """Give what cross-attention looks at, if anything."""
+        if states is not None and not self.config.add_cross_attention:
+            raise ValueError(
+                f"{type(self).__name__} got encoder_hidden_states and has no cross-attention: "
+                "add_cross_attention=True gives it some."
+            )
+        if states is not None:
+            keys = lay_out(states, mask, explicit=layout.explicit)
+            return look_at(layout, keys.gather(states), keys)
+        known = self.config.add_cross_attention and knows_source(layout.cache, layout.shape[0])
+        return look_at(layout) if known else None
 
     def _embed(self, layout: Layout, inputs: Tensor, position_ids: Opt, token_type_ids: Opt) -> Tensor:
         if position_ids is None:
@@ -187,12 +243,15 @@ class GPT2Model(GPT2PreTrainedModel):
             x = x + self.wte(layout.gather(token_type_ids))
         return self.drop(x)
 
-    def _run_blocks(self, x: Tensor, layout: Layout, *, keep_states: bool) -> tuple[Tensor, list[Tensor]]:
+    def _run_blocks(
+        self, x: Tensor, layout: Layout, source: Source | None, *, keep_states: bool
+    ) -> tuple[Tensor, list[Tensor]]:
         """Give the last states, normed, and all states if these are to be kept."""
         states = [x] if keep_states else []
         recompute = self.gradient_checkpointing and self.training
         for block in self.h:
-            x = self._gradient_checkpointing_func(block, x, layout) if recompute else block(x, layout)
+            inputs = (x, layout, source)
+            x = self._gradient_checkpointing_func(block, *inputs) if recompute else block(*inputs)
             if keep_states:
                 states.append(x)
         x = self.ln_f(x)
@@ -208,6 +267,9 @@ class GPT2LMHeadModel(CausalLMHead, GPT2PreTrainedModel):
         super().__init__(config)
         self.transformer = GPT2Model(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def _make_causal_output(self, output: Any, options: dict[str, Any], loss: Any, logits: Tensor) -> Any:
+        return self._make_output(CausalLMOutputWithCrossAttentions, output, options, loss, logits)
 
 
 class GPT2ForSequenceClassification(GenericForSequenceClassification, GPT2PreTrainedModel):
