@@ -193,7 +193,6 @@ def test_accelerate_trains_in_bfloat16(tmp_path: Path, monkeypatch: pytest.Monke
     model, inputs = tiny("DistilBertForSequenceClassification")
     model = copy.deepcopy(model).train()
     labels = torch.tensor([0, 2])
-    AcceleratorState._reset_state(True)  # what another test of this process made of it
     try:
         wrapped = Accelerator(cpu=True, mixed_precision="bf16").prepare(model)
         output = wrapped(**inputs, labels=labels)
