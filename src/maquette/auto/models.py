@@ -6,7 +6,7 @@ trusts it, the model entries. A folder that brings code never quietly becomes a 
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from maquette.configuration import PretrainedConfig, read_config_file
 from maquette.errors import UnknownNameError, did_you_mean
@@ -30,7 +30,7 @@ from maquette.remote_code.package import package_of
 class AutoConfig:
     """Reads the configuration of any architecture, by the `model_type` in its file."""
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         raise TypeError("AutoConfig is not made, it finds: use AutoConfig.from_pretrained(name_or_path).")
 
     @classmethod
@@ -79,7 +79,7 @@ class AutoModelBase:
 
     _name: ClassVar[str] = ""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
         raise TypeError(
             f"{name} is not made, it finds: use {name}.from_pretrained(name_or_path) or from_config(config)."

@@ -1,7 +1,7 @@
 """AutoClasses for what prepares data: tokenizers, image processors, feature extractors, and processors of several."""
 
 import os
-from typing import Any, NoReturn
+from typing import Any
 
 from maquette.configuration import PretrainedConfig
 from maquette.errors import UnknownNameError
@@ -13,7 +13,7 @@ from maquette.registry import register_class
 class AutoTokenizer:
     """Loads the tokenizer of any architecture, the fast kind where there is one."""
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         raise TypeError("AutoTokenizer is not made, it finds: use AutoTokenizer.from_pretrained(name_or_path).")
 
     @staticmethod

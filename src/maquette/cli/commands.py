@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from maquette.cli.check import check
+from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.errors import UntrustedCodeError
 from maquette.hub.sources import open_source
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 
+app.command()(new)
 app.command()(check)
 
 
