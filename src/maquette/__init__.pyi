@@ -66,6 +66,7 @@ from maquette.generation.streaming import AsyncTextIteratorStreamer as AsyncText
 from maquette.generation.streaming import BaseStreamer as BaseStreamer
 from maquette.generation.streaming import TextIteratorStreamer as TextIteratorStreamer
 from maquette.generation.streaming import TextStreamer as TextStreamer
+from maquette.generation.synthid import SynthIDTextWatermarkLogitsProcessor as SynthIDTextWatermarkLogitsProcessor
 from maquette.generation.truncation import EpsilonLogitsWarper as EpsilonLogitsWarper
 from maquette.generation.truncation import EtaLogitsWarper as EtaLogitsWarper
 from maquette.generation.truncation import MinPLogitsWarper as MinPLogitsWarper
@@ -74,6 +75,8 @@ from maquette.generation.truncation import TopHLogitsWarper as TopHLogitsWarper
 from maquette.generation.truncation import TopKLogitsWarper as TopKLogitsWarper
 from maquette.generation.truncation import TopPLogitsWarper as TopPLogitsWarper
 from maquette.generation.truncation import TypicalLogitsWarper as TypicalLogitsWarper
+from maquette.generation.watermark_detection import WatermarkDetector as WatermarkDetector
+from maquette.generation.watermark_settings import SynthIDTextWatermarkingConfig as SynthIDTextWatermarkingConfig
 from maquette.generation.watermark_settings import WatermarkingConfig as WatermarkingConfig
 from maquette.generation.watermarks import WatermarkLogitsProcessor as WatermarkLogitsProcessor
 from maquette.images.fetching import load_image as load_image
@@ -313,11 +316,14 @@ from maquette.training.arguments import TrainingArguments as TrainingArguments
 from maquette.training.callbacks import EarlyStoppingCallback as EarlyStoppingCallback
 from maquette.training.callbacks import TrainerCallback as TrainerCallback
 from maquette.training.checkpoints import get_last_checkpoint as get_last_checkpoint
+from maquette.training.collation import DataCollatorForSeq2Seq as DataCollatorForSeq2Seq
 from maquette.training.collation import DataCollatorWithPadding as DataCollatorWithPadding
 from maquette.training.collation import default_data_collator as default_data_collator
 from maquette.training.metrics import EvalPrediction as EvalPrediction
 from maquette.training.metrics import PredictionOutput as PredictionOutput
 from maquette.training.metrics import TrainOutput as TrainOutput
+from maquette.training.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
+from maquette.training.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
 from maquette.training.state import TrainerControl as TrainerControl
 from maquette.training.state import TrainerState as TrainerState
 from maquette.training.trainer import Trainer as Trainer

@@ -29,6 +29,8 @@ GREEDY: list[dict[str, Any]] = [
     {"exponential_decay_length_penalty": (2, 1.3), "renormalize_logits": True},
     {"eos_token_id": [2, 9, 13]},
     {"max_length": 10, "max_new_tokens": None},
+    {"watermarking_config": {"bias": 20.0, "greenlist_ratio": 0.4}},
+    {"watermarking_config": {"ngram_len": 3, "keys": [654, 400, 836, 123, 340]}, "min_new_tokens": 9},
     {"guidance_scale": 1.6},
     {"guidance_scale": 2.5, "negative_prompt_ids": [[4, 4, 9]], "repetition_penalty": 1.2},
 ]

@@ -47,6 +47,16 @@ CASES: dict[str, tuple[str, list[Any]]] = {
     "watermark of itself": ("WatermarkLogitsProcessor", [VOCABULARY, "cpu", 0.4, 1.5, 15485863, "selfhash", 3]),
 }
 
+KEYS = [654, 400, 836, 123, 340, 443, 597, 160, 57]
+# SynthID, step by step: n-gram, keys, size and seed of the table, contexts remembered, device, skip, debug
+STEPS: dict[str, list[Any]] = {
+    "plain": [3, KEYS, 2**10, 0, 1024, "cpu"],
+    "short memory": [2, KEYS[:4], 2**10, 1, 2, "cpu"],
+    "late": [4, KEYS, 2**16, 0, 8, "cpu", True],
+    "uniform": [3, KEYS, 2**10, 0, 1024, "cpu", False, True],
+}
+STEPS_PROMPT = 2  # of the tokens, the rest of which is generated
+
 # settings of whole chains
 CHAINS: dict[str, dict[str, Any]] = {
     "sampling": {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "typical_p": 0.9},
@@ -59,6 +69,7 @@ CHAINS: dict[str, dict[str, Any]] = {
     | {"remove_invalid_values": True, "max_length": 10},
     "lengths": {"min_new_tokens": 2, "exponential_decay_length_penalty": [0, 1.2], "max_new_tokens": 5},
     "watermark": {"do_sample": True, "top_k": 10, "watermarking_config": {"bias": 1.5, "greenlist_ratio": 0.5}},
+    "synthid": {"do_sample": True, "top_k": 10, "watermarking_config": {"ngram_len": 3, "keys": KEYS}},
     "nothing": {},
 }
 

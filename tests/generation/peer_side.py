@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from logit_cases import CASES, CHAINS, ENDS, LENGTHS, VOCABULARY
+from logit_cases import CASES, CHAINS, ENDS, LENGTHS, STEPS, STEPS_PROMPT, VOCABULARY
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -28,6 +28,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    SynthIDTextWatermarkingConfig,
+    WatermarkDetector,
 )
 from transformers.generation import logits_process
 from transformers.generation.stopping_criteria import StopStringCriteria
@@ -45,6 +47,33 @@ def exchange_settings(folder: Path) -> None:
     (folder / "names.json").write_text(json.dumps(names))
 
 
+def with_watermark(settings: dict) -> dict:
+    """Give SynthID's settings the class that the peer needs."""
+    marking = settings.get("watermarking_config") or {}
+    return (
+        {**settings, "watermarking_config": SynthIDTextWatermarkingConfig(**marking)} if "keys" in marking else settings
+    )
+
+
+def compute_steps(folder: Path) -> None:
+    """Mark the same scores after every beginning of rows that repeat themselves, and look for green tokens."""
+    stored = np.load(folder / "inputs.npz")
+    ids, scores = torch.from_numpy(stored["ids"]) % 2, torch.from_numpy(stored["scores"])
+    found = {}
+    for name, arguments in STEPS.items():
+        process = logits_process.SynthIDTextWatermarkLogitsProcessor(*arguments)
+        for length in range(STEPS_PROMPT, ids.shape[1] + 1):
+            found[f"{name}/{length}"] = process(ids[:, :length], scores.clone()).numpy()
+    config = GPT2Config(vocab_size=VOCABULARY, bos_token_id=VOCABULARY)
+    for scheme, width in (("lefthash", 1), ("lefthash", 3), ("selfhash", 2)):
+        for once in (False, True):
+            marking = {"greenlist_ratio": 0.4, "seeding_scheme": scheme, "context_width": width}
+            detector = WatermarkDetector(config, "cpu", marking, ignore_repeated_ngrams=once)
+            for field, value in vars(detector(torch.from_numpy(stored["ids"]), return_dict=True)).items():
+                found[f"{scheme}/{width}/{once}/{field}"] = value
+    np.savez(folder / "steps.npz", **found)
+
+
 def compute_logits(folder: Path) -> None:
     stored = np.load(folder / "inputs.npz")
     ids, scores = torch.from_numpy(stored["ids"]), torch.from_numpy(stored["scores"])
@@ -57,7 +86,7 @@ def compute_logits(folder: Path) -> None:
     config = GPT2Config(vocab_size=VOCABULARY, n_embd=4, n_layer=1, n_head=1, n_positions=16)
     model = GPT2LMHeadModel(config)
     for name, settings in CHAINS.items():
-        generation = GenerationConfig(**{"eos_token_id": ENDS, "pad_token_id": 0, **settings})
+        generation = GenerationConfig(**{"eos_token_id": ENDS, "pad_token_id": 0, **with_watermark(settings)})
         for row, length in enumerate(LENGTHS):
             if "max_new_tokens" in settings:
                 generation.max_length = length + settings["max_new_tokens"]
@@ -99,7 +128,7 @@ def search_beams(folder: Path) -> None:
                 return_dict_in_generate=True,
                 output_scores=True,
                 do_sample=False,
-                **settings,
+                **with_watermark(settings),
                 **more,
             )
             rows = out.sequences[:, len(prompt) :].tolist()
@@ -128,6 +157,7 @@ def main(folder: Path) -> None:
     transformers.logging.set_verbosity_error()
     exchange_settings(folder / "settings")
     compute_logits(folder / "logits")
+    compute_steps(folder / "logits")
     find_stops(folder / "stops")
     search_beams(folder / "beams")
     continue_foreign(folder / "foreign")

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from logit_cases import CASES, CHAINS, ENDS, LENGTHS, ROWS, VOCABULARY, WIDTH, make_inputs
+from logit_cases import CASES, CHAINS, ENDS, LENGTHS, ROWS, STEPS, STEPS_PROMPT, VOCABULARY, WIDTH, make_inputs
 from torch import Tensor
 
-from maquette import ConfigurationError, GenerationConfig, InputError
+from maquette import (
+    ConfigurationError,
+    GenerationConfig,
+    InputError,
+    PretrainedConfig,
+    SynthIDTextWatermarkingConfig,
+    SynthIDTextWatermarkLogitsProcessor,
+    WatermarkDetector,
+)
 from maquette.generation import constraints, guidance, logits, penalties, truncation, watermarks
 from maquette.generation.constraints import PrefixConstrainedLogitsProcessor
 from maquette.generation.logits import LogitsProcessor, LogitsProcessorList
@@ -77,6 +85,60 @@ def test_settings_give_the_peers_chain(theirs: dict[str, Tensor], name: str) -> 
     found = processors_for(config, ends=ENDS, vocab_size=VOCABULARY).process(rows, scores)
     for row in range(ROWS):
         torch.testing.assert_close(found[row], theirs[f"chain/{name}/{row}"][0], **NEAR)
+
+
+@pytest.fixture(scope="module")
+def their_steps(peer_side: Path) -> dict[str, Any]:
+    with np.load(peer_side / "logits" / "steps.npz") as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_synthid_marks_every_step_as_the_peer_does(their_steps: dict[str, Any], name: str) -> None:
+    """Called as the peer calls it, over ragged rows that repeat contexts, and rows that nothing is remembered of."""
+    ids, scores = tensors()
+    ids, process = ids % 2, SynthIDTextWatermarkLogitsProcessor(*STEPS[name])
+    lengths, changed = range(STEPS_PROMPT, WIDTH + 1), 0
+    expected = {length: torch.from_numpy(their_steps[f"{name}/{length}"]) for length in lengths}
+    for length in lengths:
+        found = process(ids[:, :length], scores)
+        torch.testing.assert_close(found, expected[length], **NEAR)
+        changed += int((found != scores).any(1).sum())
+    assert 0 < changed < ROWS * len(lengths) or name == "uniform"
+    uneven = [STEPS_PROMPT, 4, WIDTH, 6]
+    rows = RaggedIds(ids, uneven, prompts=[STEPS_PROMPT] * ROWS)
+    found = SynthIDTextWatermarkLogitsProcessor(*STEPS[name]).process(rows, scores)
+    for row, length in enumerate(uneven):
+        torch.testing.assert_close(found[row], expected[length][row], **NEAR)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("lefthash", 1), ("lefthash", 3), ("selfhash", 2)])
+@pytest.mark.parametrize("once", [False, True])
+def test_marks_are_found_as_the_peer_finds_them(
+    their_steps: dict[str, Any], scheme: str, width: int, once: bool
+) -> None:
+    marking = {"greenlist_ratio": 0.4, "seeding_scheme": scheme, "context_width": width}
+    config = PretrainedConfig(bos_token_id=VOCABULARY, extra={"vocab_size": VOCABULARY})
+    detect = WatermarkDetector(config, "cpu", marking, ignore_repeated_ngrams=once)
+    found = detect(tensors()[0], return_dict=True)
+    for field in found._fields:
+        np.testing.assert_allclose(getattr(found, field), their_steps[f"{scheme}/{width}/{once}/{field}"], rtol=1e-6)
+    assert detect([[1, 2, 3, 4, 5], [2, 3, 4, 5]]).shape == (2,)
+    with pytest.raises(InputError, match="Text 1 has 1 tokens"):
+        detect([[1, 2, 3, 4], [VOCABULARY, 3]])
+
+
+def test_what_synthid_cannot_be_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"(?s)ngram_len.*keys.*context_history_size.*sampling_table_size"):
+        SynthIDTextWatermarkingConfig(1, [], context_history_size=-1, sampling_table_size=2**25)
+    with pytest.raises(ConfigurationError, match="SynthIDTextWatermarkingConfig needs ngram_len"):
+        GenerationConfig(watermarking_config={"keys": [1]})
+    with pytest.raises(ConfigurationError, match="bais; WatermarkingConfig knows"):
+        GenerationConfig(watermarking_config={"bais": 2.0})
+    rows, scores = RaggedIds(torch.zeros(1, 0, dtype=torch.long), [0], prompts=[0]), torch.randn(1, VOCABULARY)
+    assert SynthIDTextWatermarkLogitsProcessor(*STEPS["plain"]).process(rows, scores).shape == scores.shape
+    config = SynthIDTextWatermarkingConfig(5, [1, 2])
+    assert GenerationConfig(watermarking_config=config, max_length=5).watermarking_config == config.to_dict()
 
 
 def test_a_large_vocabulary_is_cut_as_a_sorted_one() -> None:
@@ -263,7 +325,7 @@ WRONG: dict[str, Callable[[], Any]] = {
     "encoder's input": lambda: processors_for(GenerationConfig(encoder_no_repeat_ngram_size=2).settle()),
     "without the prompt": lambda: processors_for(GenerationConfig(guidance_scale=2.0).settle()),
     "no token is the end": lambda: processors_for(GenerationConfig(exponential_decay_length_penalty=(1, 1.1)).settle()),
-    "greenlist": lambda: GenerationConfig(watermarking_config={"ngram_len": 5}),
+    "greenlist": lambda: GenerationConfig(watermarking_config={"nothing": 5}),
 }
 
 

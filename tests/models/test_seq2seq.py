@@ -16,7 +16,7 @@ import maquette
 from maquette.modeling.packing import use_packing
 
 ROWS, LENGTH, NEW, VOCABULARY = 4, 11, 7, 53
-MASKS = ("none", "left", "right")
+MASKS = ("none", "right", "holes", "left")
 T5 = {"vocab_size": VOCABULARY, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 4}
 T5 |= {
     "relative_attention_num_buckets": 8,
@@ -100,6 +100,7 @@ def make_inputs() -> dict[str, torch.Tensor]:
         "mask.none": torch.ones_like(right),
         "mask.right": right,
         "mask.left": right.flip(1).contiguous(),
+        "mask.holes": (right * (torch.arange(LENGTH) % 3 != 1)).contiguous(),
         "decoder_ids": torch.randint(3, VOCABULARY, (ROWS, NEW)),
         "decoder_mask": decoder_mask,
         "labels.base": torch.randn(ROWS, NEW, 16),
@@ -326,6 +327,48 @@ def test_the_encoder_reads_each_prompt_once(name, given, monkeypatch):
         for row, text in enumerate(TEXTS):
             alone = model.generate([text], max_new_tokens=6, **given)[0].tolist()
             assert found[row].tolist() == alone + [padding] * (found.shape[1] - len(alone))
+
+
+ASKED = {"return_dict_in_generate": True, "output_hidden_states": True, "output_attentions": True}
+
+
+@pytest.mark.parametrize("name", ["t5 tied", "bart tied"])
+@pytest.mark.parametrize("given", [{}, {"use_cache": False}, {"num_beams": 2}, {"num_return_sequences": 2}], ids=str)
+@torch.no_grad()
+def test_each_step_has_states_and_attention_of_both(name, given):
+    """Against forwards of whole texts, alone; keys are the places of the input, with zeros at padding."""
+    model, mask = small(name), torch.tensor([[0, 1, 1, 1, 1], [1, 0, 1, 0, 0], [1, 1, 1, 1, 1]])
+    ids = torch.arange(5, 20).view(3, 5)
+    more = {"do_sample": True, "seed": 3} if "num_return_sequences" in given else {}
+    out = model.generate(ids, attention_mask=mask, max_new_tokens=4, min_new_tokens=4, **ASKED, **given, **more)
+    times, beams = given.get("num_return_sequences", 1), given.get("num_beams", 1)
+    encoded = model.get_encoder()(ids, mask, output_hidden_states=True, output_attentions=True)
+    for field, kept in (("encoder_hidden_states", encoded.hidden_states), ("encoder_attentions", encoded.attentions)):
+        assert len(out[field]) == len(kept) and out[field][0].shape == kept[0].shape
+        assert_near(out[field][-1], kept[-1], field)
+    assert {len(out[f"{kind}s"]) for kind in ("decoder_hidden_state", "decoder_attention", "cross_attention")} == {4}
+    for row, text in enumerate(out.sequences):
+        prompt, real = row // times, mask[row // times].bool()
+        wanted = {"output_hidden_states": True, "output_attentions": True, "use_cache": False}
+        whole = model(ids[prompt : prompt + 1], mask[prompt : prompt + 1], decoder_input_ids=text[None], **wanted)
+        for step in range(4):
+            at = int(out.beam_indices[row, step]) if beams > 1 else row
+            assert_near(out.decoder_hidden_states[step][-1][at, -1], whole.decoder_hidden_states[-1][0, step], "states")
+            own = out.decoder_attentions[step][-1][at, :, -1]
+            assert_near(own[:, -step - 1 :], whole.decoder_attentions[-1][0, :, step, : step + 1], "own")
+            cross = out.cross_attentions[step][-1][at, :, -1]
+            assert cross.shape[-1] == 5 and not cross[:, ~real].any()
+            assert_near(cross, whole.cross_attentions[-1][0, :, step], "cross")
+
+
+def test_the_decoders_prompt_is_read_in_pieces():
+    model = small()
+    given = {"decoder_input_ids": [[0, 5, 6, 7, 8, 9, 10], [0, 4], [0], [0, 7, 7], [0]], "max_new_tokens": 4}
+    expected, read = model.generate(TEXTS, **given), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs), with_kwargs=True)
+    assert torch.equal(model.generate(TEXTS, prefill_chunk_size=3, **given), expected)
+    assert [len(each.get("decoder_input_ids", [[]])[0]) for each in read[:3]] == [1, 3, 3]
+    assert sum("input_ids" in each for each in read) == 1
 
 
 def test_samples_share_what_they_look_at():

@@ -1,6 +1,8 @@
 """Processors: parts that are declared and checked, called with their data, saved and loaded as one folder."""
 
+import base64
 import copy
+import io
 import json
 import pickle
 import sys
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from clips import CLIPS, RATE, Frames, FramesConfig
 from loopback_hub import LoopbackHub
+from PIL import Image
 
 from maquette import (
     AutoConfig,
@@ -19,6 +22,7 @@ from maquette import (
     DistilBertTokenizer,
     DistilBertTokenizerFast,
     PretrainedConfig,
+    ViTImageProcessor,
 )
 from maquette.errors import (
     ConfigurationError,
@@ -190,8 +194,70 @@ def test_conversations_go_by_the_processors_template_or_the_tokenizers(
     seen = [{"role": "user", "content": [{"type": "image", "url": "x.png"}, {"type": "text", "text": "a cat"}]}]
     template = "{% for part in messages[0].content %}{{ part.text or '<image>' }}{% endfor %}"
     assert again.apply_chat_template(seen, template) == "<image>a cat"
-    with pytest.raises(InputError, match="holds 'image' data"):
-        again.apply_chat_template(seen, template, tokenize=True)
+    with pytest.raises(InputError, match="holds 'video' data"):
+        again.apply_chat_template([{"role": "user", "content": [{"type": "video"}]}], template, tokenize=True)
+
+
+class Sees(ProcessorMixin):
+    image_processor: ViTImageProcessor
+    tokenizer: PreTrainedTokenizerBase
+
+
+TEMPLATE = (
+    "{% for message in messages %}{% for part in message.content %}{{ part.text or '[MASK] ' }}{% endfor %}{% endfor %}"
+)
+
+
+def test_images_of_messages_are_loaded(words: DistilBertTokenizer, tmp_path: Path) -> None:
+    """From a path, an address that is data, base64 and objects, in the order of the messages."""
+    images = [Image.new("RGB", (6, 4), color) for color in ("red", "green", "blue", "black")]
+    images[0].save(tmp_path / "red.png")
+    coded = [base64.b64encode(_png(image)).decode() for image in images]
+    blocks = [
+        {"type": "image", "path": str(tmp_path / "red.png")},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{coded[1]}"}},
+        {"type": "image", "base64": coded[2]},
+        {"type": "image", "image": images[3]},
+    ]
+    sees = Sees(ViTImageProcessor(size={"height": 4, "width": 4}), words, chat_template=TEMPLATE)
+    talk = [
+        {"role": "user", "content": [*blocks[:2], {"type": "text", "text": "a cat"}]},
+        {"role": "user", "content": blocks[2:]},
+    ]
+    text = "[MASK] [MASK] a cat[MASK] [MASK] "
+    assert sees.apply_chat_template(talk) == text
+    found = sees.apply_chat_template(talk, tokenize=True, return_tensors="np")
+    expected = sees(text=text, images=images, return_tensors="np")
+    assert found.keys() == expected.keys() and "pixel_values" in found
+    assert all((found[name] == expected[name]).all() for name in expected)
+    assert sees.apply_chat_template(talk, tokenize=True, return_dict=False) == words(text).input_ids
+    several = [talk, [{"role": "user", "content": [blocks[3], {"type": "text", "text": "dog"}]}]]
+    batch = sees.apply_chat_template(several, tokenize=True, padding=True, return_tensors="np")
+    assert batch["pixel_values"].shape == (5, 3, 4, 4) and batch["input_ids"].shape[0] == 2
+    begins = sees.apply_chat_template(talk, "{{ '[CLS] a' }}", tokenize=True, processor_kwargs={"text_kwargs": {}})
+    assert begins["input_ids"] == words("[CLS] a").input_ids  # no begin token has a name here
+    with pytest.raises(InputError, match="has no data: give it under image or url"):
+        sees.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], tokenize=True)
+    with pytest.raises(InputError, match="goes with texts only"):
+        sees.apply_chat_template(talk, tokenize=True, sanitize_control_tokens=True)
+
+
+def test_sounds_of_messages_are_arrays(words: DistilBertTokenizer) -> None:
+    hears = Annotated(Frames(), words, chat_template=TEMPLATE)
+    talk = [{"role": "user", "content": [{"type": "audio", "audio": CLIPS[0]}, {"type": "text", "text": "a dog"}]}]
+    given = {"audio_kwargs": {"sampling_rate": RATE}, "return_tensors": "np"}
+    found = hears.apply_chat_template(talk, tokenize=True, text_kwargs={"return_attention_mask": False}, **given)
+    expected = hears(text="[MASK] a dog", audio=[CLIPS[0]], text_kwargs={"return_attention_mask": False}, **given)
+    assert found.keys() == expected.keys() and all((found[name] == expected[name]).all() for name in expected)
+    talk[0]["content"][0]["audio"] = "clip.wav"
+    with pytest.raises(InputError, match="read the file first"):
+        hears.apply_chat_template(talk, tokenize=True)
+
+
+def _png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
 
 
 def test_what_cannot_be_saved_is_named(words: DistilBertTokenizer, tmp_path: Path) -> None:

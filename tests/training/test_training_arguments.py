@@ -17,6 +17,7 @@ from maquette import (
     DataCollatorWithPadding,
     DistilBertTokenizer,
     InputError,
+    Seq2SeqTrainingArguments,
     Trainer,
     TrainingArguments,
     UnknownFieldError,
@@ -87,7 +88,9 @@ def test_there_are_about_as_many_arguments_as_a_page_holds() -> None:
 def test_the_page_on_arguments_names_them_all_with_their_defaults() -> None:
     """What the page leaves out does not exist: every argument of both classes, and no other."""
     page = (Path(__file__).parents[2] / "docs" / "trainer_arguments.md").read_text(encoding="utf-8")
-    trainer, arguments, elsewhere = page.split("\n## ")[1:]
+    trainer, arguments, written, elsewhere = page.split("\n## ")[1:]
+    own = Seq2SeqTrainingArguments.defaults().keys() - TrainingArguments.defaults().keys()
+    assert own == {*re.findall(r"^\| `(\w+)`", written, re.M)}
     rows = {name: line for line in arguments.splitlines() for name in re.findall(r"`(\w+)`", line.split(" | ")[0])}
     defaults = TrainingArguments.defaults()
     assert rows.keys() - {"TrainingArguments"} == defaults.keys()

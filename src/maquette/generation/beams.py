@@ -18,7 +18,7 @@ from maquette.generation.logits import LogitsProcessorList
 from maquette.generation.ragged_ids import RaggedIds
 from maquette.generation.reading import Reader
 from maquette.generation.sampling import check_best, sample_several
-from maquette.generation.step_outputs import NAMES, join_batches
+from maquette.generation.step_outputs import CROSS, KEPT, NAMES, join_batches
 from maquette.generation.stopping import Ends
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,7 @@ class Beams:
         assert rows is not None
         for search in self._running:
             search.apart = [[count + (i != j) for j, count in enumerate(row)] for i, row in enumerate(search.apart)]
-        places = rows.column([length - 1 for length in rows.lengths])
-        output = self.reader.read(0, rows.ids.gather(1, places), numbers=rows.texts)
+        output = self.reader.read(0, rows.last_tokens()[:, None], numbers=rows.texts)
         self._keep_output(self._running, output, range(len(rows)))
         logits: Tensor = output["logits"][:, -1]
         return logits
@@ -249,10 +248,13 @@ class Beams:
                     getattr(search, name).append(rows)
 
     def _keep_output(self, searches: Sequence[_Search], output: Any, rows: Sequence[int]) -> None:
-        wanted = [name for name in NAMES if name in self.wants]
+        wanted = [name for name in KEPT if self._wants(name) and output.get(name) is not None]
         for place, search in enumerate(searches if wanted else ()):
             chosen = list(rows[place * self.count : (place + 1) * self.count])
             search.outputs.append({name: tuple(layer[chosen] for layer in output[name]) for name in wanted})
+
+    def _wants(self, name: str) -> bool:
+        return ("attentions" if name == CROSS else name) in self.wants
 
     def _let_go(self) -> list[Event]:
         """Give the texts of prompts that are done, and their slots to others."""
@@ -323,10 +325,10 @@ class Beams:
         return tuple(torch.cat([steps[n] for steps in padded]) for n in range(longest))
 
     def states(self, name: str) -> tuple[tuple[Tensor, ...], ...] | None:
-        """Give "hidden_states" or "attentions" of each step, layer by layer; zeros once a prompt was done."""
-        if name not in self.wants:
-            return None
+        """Give "hidden_states" and so on of each step, layer by layer; zeros once a prompt was done."""
         kept = [self._of(number).outputs for number in range(len(self.prompts))]
+        if not self._wants(name) or any(name not in step for steps in kept for step in steps[:1]):
+            return None
         steps = range(max(map(len, kept)))
         return tuple(join_batches([each[n] if n < len(each) else None for each in kept], name) for n in steps)
 

@@ -171,8 +171,7 @@ class Engine:
 
     def _read(self, rows: RaggedIds, drafts: list[list[int]]) -> Any:
         if not any(drafts) and not any(self._done):
-            places = rows.column([length - 1 for length in rows.lengths])
-            return self.reader.read(0, rows.ids.gather(1, places), numbers=rows.texts)
+            return self.reader.read(0, rows.last_tokens()[:, None], numbers=rows.texts)
         unread = [
             torch.cat([rows.row(row)[-1:], torch.tensor(draft, dtype=torch.long, device=rows.ids.device)])[
                 : 0 if self._done[row] else None

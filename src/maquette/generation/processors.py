@@ -1,7 +1,7 @@
 """Which functions on logits the settings ask for, in their order (`docs/generation_settings.md`)."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from maquette.generation.penalties import (
     SequenceBiasLogitsProcessor,
 )
 from maquette.generation.ragged_ids import RaggedIds
+from maquette.generation.synthid import SynthIDTextWatermarkLogitsProcessor
 from maquette.generation.truncation import (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
@@ -44,6 +45,7 @@ from maquette.generation.truncation import (
     TopPLogitsWarper,
     TypicalLogitsWarper,
 )
+from maquette.generation.watermark_settings import SynthIDTextWatermarkingConfig, as_watermark
 from maquette.generation.watermarks import WatermarkLogitsProcessor
 
 logger = logging.getLogger(__name__)
@@ -87,10 +89,17 @@ def processors_for(
     listed = _merge(made, [each for each in custom if type(each).__name__ not in last])
     listed += _merge(shaping, [each for each in custom if type(each).__name__ in last])
     if config.watermarking_config is not None:
-        listed.append(WatermarkLogitsProcessor(vocab_size, device, **config.watermarking_config))
+        listed.append(_marking(config.watermarking_config, vocab_size, device))
     if config.renormalize_logits:
         listed.append(LogitNormalization())
     return LogitsProcessorList(listed)
+
+
+def _marking(given: Mapping[str, Any], vocab_size: int, device: str | torch.device) -> LogitsProcessor:
+    settings = as_watermark(given)
+    if isinstance(settings, SynthIDTextWatermarkingConfig):
+        return SynthIDTextWatermarkLogitsProcessor(device=device, **settings.to_dict())
+    return WatermarkLogitsProcessor(vocab_size, device, **settings.to_dict())
 
 
 def _merge(made: Sequence[LogitsProcessor], custom: Sequence[Any]) -> list[Any]:

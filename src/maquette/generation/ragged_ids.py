@@ -31,6 +31,7 @@ class RaggedIds:
         self.ids, self.lengths, self.prompts = ids, [*lengths], [*prompts]
         self.numbers = [*(range(len(ids)) if numbers is None else numbers)]
         self.texts = [*(self.numbers if texts is None else texts)]
+        self.latest: Tensor | None = None  # the last token of each row, `(rows,)`, where all were given one at once
 
     @classmethod
     def of_batch(cls, input_ids: Tensor, *, prompt: int = 0) -> Self:
@@ -71,11 +72,22 @@ class RaggedIds:
         if self.ids.shape[1] <= max(self.lengths, default=0):
             self.ids = torch.nn.functional.pad(self.ids, (0, max(16, self.ids.shape[1])))
         rows = range(len(self.lengths)) if only is None else only
-        places = torch.tensor([[*rows], [self.lengths[row] for row in rows]], device=self.ids.device)
-        self.ids[places[0], places[1]] = tokens.to(self.ids)
+        tokens = tokens.to(self.ids)
+        self.latest = tokens if only is None else None
+        if only is None and len({*self.lengths}) == 1:
+            self.ids[:, self.lengths[0]] = tokens
+        else:
+            places = torch.tensor([[*rows], [self.lengths[row] for row in rows]], device=self.ids.device)
+            self.ids[places[0], places[1]] = tokens
         for row in rows:
             self.lengths[row] += 1
         self._forget()
+
+    def last_tokens(self) -> Tensor:
+        """Give the last token of each row, `(rows,)`."""
+        if self.latest is not None:
+            return self.latest
+        return self.ids.gather(1, self.column([length - 1 for length in self.lengths]))[:, 0]
 
     def select(self, rows: Sequence[int]) -> "RaggedIds":
         """Give the rows of these indices, in this order; one may come several times."""

@@ -15,8 +15,8 @@ from maquette.errors import InputError
 from maquette.generation.cache import Cache
 from maquette.generation.foreign_reading import NAMES as CACHE_NAMES
 from maquette.generation.foreign_reading import ForeignReader, UnusableCacheError, is_known_as_foreign, join_tokens
+from maquette.generation.step_outputs import CROSS, align_attentions, align_cross, join_rows, name_states, pick_row
 from maquette.generation.step_outputs import NAMES as STATES
-from maquette.generation.step_outputs import align_attentions, join_rows, pick_row
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,13 @@ class CachedReader:
         if view.lengths != [old + new for old, new in zip(before, counts, strict=True)]:
             raise NotCachedError
         output["logits"] = output["logits"][:, -last:]
-        if self.gives_states and self.prefix:
-            output["hidden_states"], output["attentions"] = (output.get(f"{self.prefix}{n}") for n in STATES)
+        if not self.gives_states:
+            return output
+        name_states(output, self.prefix)
+        if output.get(CROSS) is not None:
+            mask = None if is_first else self.inputs.get("attention_mask")
+            mask = None if mask is None else mask[torch.tensor(list(numbers), device=mask.device)]
+            output[CROSS] = tuple(align_cross(layer, counts, mask) for layer in output[CROSS])
         if output.get("attentions") is not None:
             aligned = (align_attentions(layer, view.lengths, counts) for layer in output["attentions"])
             output["attentions"] = tuple(aligned)
@@ -211,6 +216,7 @@ class RecomputingReader:
         more = select_inputs(self.inputs, [number for number, _ in held], self.device)
         output = self.model(**arguments, **more, **self.options)
         check_logits(output, self.model)
+        name_states(output, self.prefix)
         return output
 
     def read_alone(self, number: int, row: Row) -> Tensor:
@@ -249,7 +255,8 @@ class ModelReader:
     Args:
         names: the arguments that the model's `forward` takes.
         cache: to go on from; None always reads whole rows.
-        chunk: how many tokens of each row are read at once, where they come with nothing else.
+        chunk: how many tokens of each row are read at once; a decoder without an encoder only where they come with
+            nothing else.
         cached: makes the reader with a cache.
         inputs, options, prefix, device: as for `CachedReader`.
     """
@@ -265,7 +272,14 @@ class ModelReader:
         **more: Any,
     ) -> None:
         self.model, self.names, self.more, self.cache = model, names, more, cache
-        self.chunk = None if more.get("inputs") else chunk
+        self.chunk, self.is_compiled = chunk, cached is not CachedReader
+        if chunk is not None and more.get("inputs") and not more.get("prefix"):
+            self.chunk = None  # which piece they belong to, only the model knows
+            logger.warning(
+                "prefill_chunk_size=%d has no effect here: prompts come with %s, and are read at once.",
+                chunk,
+                " and ".join(more["inputs"]),
+            )
         self.recomputing = RecomputingReader(model, names, **more)
         self.reader: Reader = self.recomputing
         if cache is None:
@@ -278,11 +292,20 @@ class ModelReader:
             self._say()
         self._hand_on()
 
+    def _say_uncompiled(self) -> None:
+        if self.is_compiled:
+            logger.warning(
+                "compile_config has no effect: %s does not keep what it reads in a maquette.Cache, and only such steps "
+                "are compiled.",
+                type(self.model).__name__,
+            )
+
     def _foreign(self) -> Reader:
         more = dict(self.more)
         if more.pop("prefix", ""):  # foreign caches of models with an encoder are not known
             self._say()
             return self.recomputing
+        self._say_uncompiled()
         return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **more)
 
     def _hand_on(self) -> None:
@@ -333,6 +356,7 @@ class ModelReader:
         self.reader = self.recomputing
 
     def _say(self) -> None:
+        self._say_uncompiled()
         logger.warning(
             "%s keeps nothing of what it has read that could be gone on from: whole texts are computed again for every "
             "token. docs/generation.md shows a model that keeps it.",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from maquette.generation.engine import Step
 from maquette.generation.prompts import Prompts
-from maquette.generation.step_outputs import NAMES
+from maquette.generation.step_outputs import KEPT
 
 
 class Results:
@@ -29,7 +29,7 @@ class Results:
     def add(self, step: Step) -> None:
         """Take what a step brought."""
         if step.output is not None:
-            self._outputs.append({name: step.output.get(name) for name in NAMES})
+            self._outputs.append({name: step.output.get(name) for name in KEPT})
         for place, event in enumerate(step.events):
             self.tokens[event.number] += event.tokens
             for kept, found in ((self._scores, step.scores), (self._logits, step.logits)):
@@ -54,7 +54,7 @@ class Results:
         return self._by_step(self._logits)
 
     def states(self, name: str) -> tuple[tuple[Tensor, ...], ...] | None:
-        """Give "hidden_states" or "attentions" of each step, layer by layer; zeros where a row had ended."""
+        """Give "hidden_states" and so on of each step, layer by layer; zeros where a row had ended."""
         return tuple(output[name] for output in self._outputs if output[name] is not None) or None
 
     def _by_step(self, kept: dict[int, list[Tensor]]) -> tuple[Tensor, ...] | None:

@@ -60,11 +60,14 @@ def choose_likeliest(scores: Tensor) -> Tensor:
         NonFiniteError, ConfigurationError: the scores are none, or allow no token.
     """
     if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):  # numpy is several times faster
-        found = torch.from_numpy(scores.detach().numpy().argmax(-1))
-        best = scores.gather(-1, found[:, None])[:, 0]
+        values = scores.detach().numpy()
+        index = values.argmax(-1)
+        best, found = values[np.arange(len(index)), index].tolist(), torch.from_numpy(index)
     else:
-        best, found = scores.max(-1)
-    check_best(best.nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
+        most, found = scores.max(-1)
+        best = most.tolist()
+    if not all(-math.inf < value for value in best):
+        check_best(torch.tensor(best).nan_to_num(nan=math.nan, posinf=0.0, neginf=-math.inf))
     return found
 
 

@@ -1,12 +1,12 @@
 """Which generation settings go together: defaults, what cannot be, and what another setting leaves without effect."""
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from maquette.errors import ConfigurationError
 from maquette.generation.settings import Settings
-from maquette.generation.watermark_settings import WatermarkingConfig
+from maquette.generation.watermark_settings import as_watermark
 from maquette.storage.sizes import parse_size
 
 # What counts where neither the caller nor the model's file says anything; any other setting is off then.
@@ -47,7 +47,6 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "eps
 BEAMS = ("early_stopping", "length_penalty")
 LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  # of the whole, and of what is new
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
-WATERMARK = {field.name for field in dataclasses.fields(WatermarkingConfig)}
 # What other ways of generating need, with the value that asks for nothing.
 MOVED = {  # out of Transformers, into repositories of its community
     "num_beam_groups": (1, "group-beam-search"),
@@ -104,8 +103,11 @@ def list_faults(config: Settings) -> Iterator[str]:
         yield f"num_return_sequences={sequences} is more than num_beams={beams} can give: raise num_beams"
     if config.do_sample and config.temperature == 0:
         yield "temperature=0 divides by nothing; for the likeliest token at each step, set do_sample=False"
-    if unknown := sorted({*(config.watermarking_config or ())} - WATERMARK):
-        yield f"watermarking_config has {', '.join(unknown)}; known are {', '.join(sorted(WATERMARK))}"
+    if config.watermarking_config is not None:
+        try:
+            as_watermark(config.watermarking_config)
+        except ConfigurationError as error:
+            yield str(error).removesuffix(".")
     if config.max_cache_memory is not None:
         try:
             parse_size(config.max_cache_memory, name="max_cache_memory")

@@ -11,6 +11,15 @@ import torch
 from torch import Tensor
 
 NAMES = ("hidden_states", "attentions")
+CROSS = "cross_attentions"  # to what an encoder read, given with "attentions"
+KEPT = (*NAMES, CROSS)
+
+
+def name_states(output: Any, prefix: str) -> None:
+    """Give a decoder's states, where there is an encoder too, the names that decoders alone have for them."""
+    if prefix:
+        for name in NAMES:
+            output[name] = output.get(prefix + name)
 
 
 def align_attentions(weights: Tensor, lengths: Sequence[int], counts: Sequence[int]) -> Tensor:
@@ -35,11 +44,29 @@ def align_attentions(weights: Tensor, lengths: Sequence[int], counts: Sequence[i
     return weights.gather(-1, index) * is_held[:, None, None]
 
 
+def align_cross(weights: Tensor, counts: Sequence[int], mask: Tensor | None) -> Tensor:
+    """Let the keys be the places of the encoder's input, `(rows, heads, queries, places)`; zeros at padding.
+
+    Args:
+        weights: `(rows, heads, queries, keys)`, queries padded on the left.
+        counts: how many of the queries are a row's.
+        mask: `(rows, places)`, where keys are the real tokens of each row; None where they are places already.
+    """
+    queries = weights.shape[-2]
+    new = torch.tensor(counts, device=weights.device)[:, None]
+    weights = weights * (torch.arange(queries, device=weights.device) >= queries - new)[:, None, :, None]
+    if mask is None:
+        return weights
+    real = mask.to(weights.device, torch.bool)
+    index = (real.cumsum(1) - 1).clamp(min=0)[:, None, None].expand(*weights.shape[:-1], real.shape[1])
+    return weights.gather(-1, index) * real[:, None, None]
+
+
 def pick_row(output: Any, row: int, count: int) -> dict[str, list[Tensor]]:
     """Give what belongs to the last tokens of a row of a batch."""
     return {
         name: [layer[row][..., -count:, :] if count else layer[row][..., :0, :] for layer in output[name]]
-        for name in NAMES
+        for name in KEPT
         if output.get(name) is not None
     }
 

@@ -46,11 +46,11 @@ class WatermarkLogitsProcessor(LogitsProcessor):
         marked = scores.clone()
         for row, length in enumerate(rows.lengths):
             if length >= self.context_width:
-                greens = self._chosen(rows.row(row), scores[row]) if self.selfhash else self._greens(rows.row(row))
+                greens = self._chosen(rows.row(row), scores[row]) if self.selfhash else self.list_greens(rows.row(row))
                 marked[row, greens] += self.bias
         return marked
 
-    def _greens(self, ids: Tensor) -> Tensor:
+    def list_greens(self, ids: Tensor) -> Tensor:
         """List the green tokens after these ids."""
         ids = ids[-self.context_width :]
         seed = self.hashing_key * int(ids[-1])
@@ -64,5 +64,5 @@ class WatermarkLogitsProcessor(LogitsProcessor):
     def _chosen(self, ids: Tensor, scores: Tensor) -> Tensor:
         """List those of the likeliest tokens that are green after themselves."""
         candidates = scores.argsort(descending=True)[:CANDIDATES]
-        green = [bool((self._greens(torch.cat([ids, token[None]])) == token).any()) for token in candidates]
+        green = [bool((self.list_greens(torch.cat([ids, token[None]])) == token).any()) for token in candidates]
         return candidates[torch.tensor(green, device=ids.device)]

@@ -12,6 +12,7 @@ from maquette.generation.beams import Beams
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.engine import Engine, Step
 from maquette.generation.results import Results
+from maquette.generation.step_outputs import CROSS
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.streaming import RowTexts
 from maquette.modeling.custom_generation import run_function, take_own
@@ -43,6 +44,9 @@ def generate(
         more = {"criteria": stopping_criteria or (), "tokenizer": tokenizer, "streamer": streamer}
         with _quiet(model):
             return run_function(task, custom_generate, own, processors=processors, **more)
+    if task.has_encoder and task.wants & {*STATES}:
+        with _quiet(model):
+            task.encode()
     engine = task.engine(
         criteria=stopping_criteria or (),
         assistant=assistant_model,
@@ -59,8 +63,10 @@ def generate(
     if not task.config.return_dict_in_generate:
         return results.sequences()
     if isinstance(engine, Beams):
-        return _beam_output(results, engine, has_encoder=task.has_encoder)
+        return _beam_output(results, engine, task)
     found: dict[str, Any] = {task.has_encoder * "decoder_" + name: results.states(name) for name in STATES}
+    if task.has_encoder:
+        found |= {CROSS: results.states(CROSS), **task.encoder_states()}
     found |= {"scores": results.scores, "logits": results.logits}
     kind = GenerateEncoderDecoderOutput if task.has_encoder else GenerateDecoderOnlyOutput
     return kind(sequences=results.sequences(), past_key_values=task.close(), **found)
@@ -82,15 +88,18 @@ def stream(model: Any, inputs: Any, kwargs: dict[str, Any], *, tokenizer: Any, s
     return _stream_texts(model, task, engine, tokenizer, skip_prompt=skip_prompt)
 
 
-def _beam_output(results: Results, beams: Beams, *, has_encoder: bool) -> Any:
-    kind = GenerateBeamEncoderDecoderOutput if has_encoder else GenerateBeamDecoderOnlyOutput
+def _beam_output(results: Results, beams: Beams, task: Task) -> Any:
+    kind = GenerateBeamEncoderDecoderOutput if task.has_encoder else GenerateBeamDecoderOnlyOutput
+    found: dict[str, Any] = {task.has_encoder * "decoder_" + name: beams.states(name) for name in STATES}
+    if task.has_encoder:
+        found |= {CROSS: beams.states(CROSS), **task.encoder_states()}
     return kind(
         sequences=results.sequences(),
         sequences_scores=beams.sequences_scores,
         scores=beams.steps("scores"),
         logits=beams.steps("logits"),
         beam_indices=beams.beam_indices,
-        **{has_encoder * "decoder_" + name: beams.states(name) for name in STATES},
+        **found,
     )
 
 

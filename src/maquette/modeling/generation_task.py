@@ -13,7 +13,7 @@ from maquette.generation.beams import Beams, beams_for
 from maquette.generation.cache import BLOCK, Cache, as_cache
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.drafts import Assistant, PromptLookup
-from maquette.generation.encoder_inputs import read_decoder_prompts, read_source
+from maquette.generation.encoder_inputs import read_decoder_prompts, read_encoder_outputs, read_source
 from maquette.generation.engine import Chooser, Drafter, Engine, Prompt, Step
 from maquette.generation.guidance import Unprompted
 from maquette.generation.logits import LogitsProcessorList
@@ -51,6 +51,7 @@ class Task:
     learned: LearnedPrompts | None = None  # what peft puts before them
     has_encoder: bool = False
     texts: list[Tensor] | None = None  # the ids that an encoder reads
+    encoded: Any = None  # what it gave, where that is known before the first step
     used: Cache | None = None  # by the call
 
     @classmethod
@@ -98,7 +99,7 @@ class Task:
         cache, interface = as_cache(kwargs.pop("past_key_values", None)), Interface.of(model, ["labels"])
         ids = (each.decoder_start_token_id for each in (config, model.config))
         start = next((each for each in (*ids, begin) if each is not None), None)
-        name = getattr(model, "main_input_name", "input_ids")
+        name, encoded = getattr(model, "main_input_name", "input_ids"), kwargs.get("encoder_outputs")
         read, texts = read_source(given, kwargs, name=name, **more)
         prompts = read_decoder_prompts(
             kwargs.pop("decoder_input_ids", None),
@@ -109,8 +110,26 @@ class Task:
             **more,
         )
         inputs, options = _sort_inputs(model, interface, kwargs, len(prompts))
-        both: dict[str, Any] = {"has_encoder": True, "texts": texts}
+        both: dict[str, Any] = {"has_encoder": True, "texts": texts, "encoded": encoded}
         return cls(model, config, more["ends"], prompts, {**read, **inputs}, options, cache, interface.names, **both)
+
+    def encode(self) -> None:
+        """Have the encoder read all prompts now, once each, for the sake of its own states."""
+        find = getattr(self.model, "get_encoder", None)
+        if self.encoded is not None or find is None or "encoder_outputs" not in self.names:
+            return
+        encoder: Any = find()
+        names = Interface.of(encoder, ["labels"]).names
+        given = {name: value for name, value in self.inputs.items() if name in names}
+        wanted = {f"output_{name}": True for name in STATES if name in self.wants and f"output_{name}" in names}
+        self.encoded = encoder(**given, **wanted, **({"return_dict": True} if "return_dict" in names else {}))
+        mask = {name: value for name, value in self.inputs.items() if name == "attention_mask" or name not in given}
+        self.inputs = {**mask, **read_encoder_outputs(self.encoded, None, self.model.device)}
+
+    def encoder_states(self) -> dict[str, Any]:
+        """Give what the encoder gave beside its last states, as far as it is wanted."""
+        found = self.encoded if isinstance(self.encoded, Mapping) else {}
+        return {f"encoder_{name}": found.get(name) if name in self.wants else None for name in STATES}
 
     # Rows ---------------------------------------------------------------------------------------------------------
 

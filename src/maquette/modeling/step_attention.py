@@ -40,7 +40,7 @@ def attend_in_step(
         memory.values.index_put_(step.place, v[:, 0])
     rows, _, heads, width = q.shape
     shared, mask = k.shape[2], step.mask
-    if rows * heads >= PRODUCTS and heads == shared and q.dtype == torch.float32:
+    if rows * heads >= PRODUCTS and q.dtype == torch.float32:
         attended = _attend_at_once(q, memory, layout, scale, step)
     else:  # the queries that share keys, as if they were neighbours
         keys, values = (each[step.slots, : step.longest].transpose(1, 2) for each in (memory.keys, memory.values))
@@ -52,8 +52,9 @@ def attend_in_step(
 
 
 def _attend_at_once(q: Tensor, memory: KeyValues, layout: Layout, scale: float | None, step: Step) -> Tensor:
-    """Give `(rows · heads, 1, width)`."""
-    rows, _, heads, width = q.shape
+    """Give `(rows · key heads, queries that share keys, width)`."""
+    rows, _, queries, width = q.shape
+    heads = memory.keys.shape[2]
     held = (each.transpose(1, 2)[step.slots].flatten(0, 1)[:, : step.longest] for each in (memory.keys, memory.values))
     keys, values = held
     if step.mask is None:
@@ -64,7 +65,7 @@ def _attend_at_once(q: Tensor, memory: KeyValues, layout: Layout, scale: float |
         mask, weight = layout.once(("heads", heads, step.longest, id(hidden)), expand), 1
     scores = torch.baddbmm(
         mask,
-        q.reshape(rows * heads, 1, width),
+        q.reshape(rows * heads, queries // heads, width),
         keys.transpose(1, 2),
         beta=weight,
         alpha=width**-0.5 if scale is None else scale,

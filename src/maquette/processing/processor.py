@@ -12,6 +12,7 @@ from maquette.configuration.schema import FaultError, Field, Schema
 from maquette.errors import ConfigurationError, FileFormatError, InputError, SaveError, UnknownFieldError, did_you_mean
 from maquette.hub.sources import CONFIG_NAME, Source, open_source, take_source_options
 from maquette.pretrained.mixin import PretrainedMixin
+from maquette.processing.chat_media import collect_media, name_images
 from maquette.processing.parts import DATA, Part, declared_parts, load_part, of_kind, part_class
 from maquette.processing.settings import PROCESSOR_FILE, PreprocessingMixin
 from maquette.remote_code.package import package_of
@@ -231,22 +232,52 @@ class ProcessorMixin(PretrainedMixin):
     ) -> Any:
         """Turn a conversation into its text, or with `tokenize=True` into ids, as the tokenizer's method does.
 
-        The processor's own template comes before the tokenizer's. Images and sounds in messages become their marks
-        in the text; give them to the processor together with the text.
+        The processor's own template comes before the tokenizer's. Images and sounds in messages become their marks in
+        the text. With `tokenize=True` they are loaded (images from an address, a path, base64 or an object; sounds are
+        arrays), and the processor is called with them and the text: what it gives is given, `pixel_values` and all.
+
+        Args:
+            conversation, chat_template, tokenize: as in the tokenizer's method.
+            options: as there; `processor_kwargs` are for the processor's call.
 
         Raises:
-            InputError: ids are asked for, and a message has an image or a sound.
+            InputError: what a message holds cannot be loaded, or no part takes it.
         """
         tokenizer, own = self._tokenizer(), self.__dict__.get(TEMPLATE)
-        if tokenize and (kind := has_media(conversation)):
-            raise InputError(
-                f"A message holds {kind!r} data, and apply_chat_template gives the ids of texts only. Take the text, "
-                "tokenize=False, and call the processor with it and the data."
-            )
+        conversation = name_images(conversation)
         if own is not None:
             chat_template = choose_template(own, chat_template, options.get("tools"), type(self).__name__)
+        if tokenize and has_media(conversation):
+            return self._encode_with_media(conversation, chat_template, options)
+        options.pop("processor_kwargs", None)
         options = {"return_dict": False, **options} if tokenize else options
         return tokenizer.apply_chat_template(conversation, chat_template=chat_template, tokenize=tokenize, **options)
+
+    def _encode_with_media(self, conversation: Any, chat_template: str | None, options: dict[str, Any]) -> Any:
+        """Call the processor with the text of a conversation, and with what its messages hold."""
+        if wrong := [name for name in ("return_assistant_tokens_mask", "sanitize_control_tokens") if options.get(name)]:
+            raise InputError(f"{wrong[0]}=True goes with texts only, and a message holds an image or a sound.")
+        batched = isinstance(conversation[0], list | tuple)
+        own = {name: options.pop(name) for name in OWN_OPTIONS if name in options}
+        own |= options.pop("processor_kwargs", None) or {}
+        for_text: dict[str, Any] = {
+            name: options.pop(name) for name in ("padding", "truncation", "max_length") if name in options
+        }
+        for_text |= options.pop("tokenizer_kwargs", None) or {}
+        tensors, whole = options.pop("return_tensors", None), options.pop("return_dict", True)
+        tokenizer = self._tokenizer()
+        text = tokenizer.apply_chat_template(conversation, chat_template=chat_template, tokenize=False, **options)
+        begin = tokenizer.bos_token
+        if begin is not None and (text[0] if batched else text).startswith(begin):
+            for_text.setdefault("add_special_tokens", False)
+        found = [collect_media(messages) for messages in (conversation if batched else [conversation])]
+        images, sounds = ([item for one in found for item in one[kind]] for kind in (0, 1))
+        if batched and type(self).__call__ is not ProcessorMixin.__call__:  # one that knows which are whose
+            images = [one.images for one in found] if images else []
+        given = {name: value for name, value in (("images", images), ("audio", sounds)) if value}
+        more = own | {"text_kwargs": {**for_text, **own.get("text_kwargs", {})}}
+        output = self(text=text, **given, **more, **({} if tensors is None else {"return_tensors": tensors}))
+        return output if whole else output["input_ids"]
 
     @property
     def model_input_names(self) -> list[str]:

@@ -3,6 +3,7 @@
 A kind adds one method, `_encode`, which turns texts into rows, and says what its vocabulary is.
 """
 
+import functools
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -172,9 +173,11 @@ class PreTrainedTokenizerBase(ChatTemplates, TokenizerFiles, Vocabulary, metacla
 
     def __call__(
         self,
-        text: Any,
+        text: Any = None,
         text_pair: Any = None,
         *,
+        text_target: Any = None,
+        text_pair_target: Any = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
         truncation: bool | str | None = None,
@@ -199,6 +202,9 @@ class PreTrainedTokenizerBase(ChatTemplates, TokenizerFiles, Vocabulary, metacla
             text: a text; or a batch, a list of texts or of pairs of texts. With `is_split_into_words`, each text is a
                 list of words.
             text_pair: a second text for the text, or one for each text of the batch.
+            text_target: what is to be said of the text, or of each: its ids are given as `labels`; without `text`, all
+                of it is given as that of a text is.
+            text_pair_target: a second text for that.
             add_special_tokens: put the special tokens where the model expects them.
             padding: True or "longest", to the longest row; "max_length", to that length.
             truncation: True or "longest_first", "only_first" or "only_second": what to cut where a row is longer than
@@ -233,7 +239,16 @@ class PreTrainedTokenizerBase(ChatTemplates, TokenizerFiles, Vocabulary, metacla
             return_offsets_mapping=return_offsets_mapping,
             return_length=return_length,
         ).settle(self)
-        texts = read_texts(text, text_pair, words=is_split_into_words)
+        read: Any = functools.partial(self._encode_given, options=options, words=is_split_into_words, verbose=verbose)
+        target = None if text_target is None else read(text_target, text_pair_target)
+        found: BatchEncoding = target if text is None and target is not None else read(text, text_pair)
+        if text is not None and target is not None:
+            found["labels"] = target["input_ids"]
+        return found
+
+    def _encode_given(self, text: Any, pair: Any, *, options: Options, words: bool, verbose: bool) -> BatchEncoding:
+        """Encode a text, or a batch of texts, and say where one is longer than the model reads."""
+        texts = read_texts(text, pair, words=words)
         encoded = self._encode(texts, options)
         if verbose and options.truncation == "do_not_truncate":
             self._warn_of_length(encoded.ids)

@@ -28,6 +28,11 @@ _ELSEWHERE = {
     "logging_strategy": "It is every logging_steps steps, and at the end.",
     "overwrite_output_dir": "Checkpoints of an earlier run are only overwritten by those of the same step.",
     "resume_from_checkpoint": "Pass it to Trainer.train.",
+    **dict.fromkeys(
+        ("predict_with_generate", "generation_max_length", "generation_num_beams", "generation_config"),
+        "It is an argument of Seq2SeqTrainingArguments, for Seq2SeqTrainer.",
+    ),
+    "sortish_sampler": "Set group_by_length=True.",
     "push_to_hub": "Call trainer.model.push_to_hub(…) when it is trained.",
     "logging_nan_inf_filter": "Losses are logged as they are; on_nan says what happens where one is NaN.",
     "data_seed": "The order of the data follows from seed.",

@@ -74,6 +74,50 @@ class DataCollatorWithPadding:
         return batch
 
 
+class DataCollatorForSeq2Seq(DataCollatorWithPadding):
+    """Pad what an encoder reads as the tokenizer does, and labels by themselves, on the same side.
+
+    Args:
+        tokenizer: as for `DataCollatorWithPadding`.
+        model: one that makes `decoder_input_ids` of labels; then the batch has them.
+        padding, max_length, pad_to_multiple_of: as `pad` takes them; they hold for labels, too.
+        label_pad_token_id: what pads labels.
+        return_tensors: "pt", as models here are torch's.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any = None,
+        padding: bool | str = True,
+        *,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        label_pad_token_id: int = IGNORED,
+        return_tensors: str = "pt",
+    ) -> None:
+        more: dict[str, Any] = {"max_length": max_length, "pad_to_multiple_of": pad_to_multiple_of}
+        super().__init__(tokenizer, padding, return_tensors=return_tensors, **more)
+        self.model, self.label_pad_token_id = model, label_pad_token_id
+
+    def __call__(self, features: Sequence[Row]) -> Inputs:
+        columns = _columns(features)
+        labels = columns.pop("labels", None)
+        batch = super().__call__([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+        if labels is None or all(each is None for each in labels):
+            return batch
+        longest, multiple = max(map(len, labels)), self.options["pad_to_multiple_of"] or 1
+        if self.options["padding"] == "max_length" and self.options["max_length"] is not None:
+            longest = self.options["max_length"]
+        rows = [list(map(int, row)) for row in labels]
+        side = getattr(self.tokenizer, "padding_side", "right")
+        width = -(-longest // multiple) * multiple
+        batch["labels"] = torch.from_numpy(column_array("labels", rows, self.label_pad_token_id, width, side))
+        if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
+            batch["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+        return batch
+
+
 def _columns(features: Sequence[Row]) -> dict[str, list[Any]]:
     """Give rows as columns, the labels under the name that models have for them."""
     first = features[0]

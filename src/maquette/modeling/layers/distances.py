@@ -59,13 +59,20 @@ class RelativeBias:
             return self._look_up(ours, theirs)
         key = (ours.data_ptr(), ours.shape, theirs.data_ptr(), theirs.shape)
         if key not in self.known:  # with the positions, so that their memory stays theirs
-            self.known[key] = (ours, theirs, self._look_up(*map(_alike, (ours, theirs))))
+            self.known[key] = (ours, theirs, self._look_up(*map(_alike, _from_start(ours, theirs))))
         return self.known[key][2]
 
     def _look_up(self, ours: Tensor, theirs: Tensor) -> Tensor:
         farthest = self.table.shape[1] // 2
         distances = (theirs[:, None] - ours[:, :, None]).clamp(-farthest, farthest) + farthest
         return self.table[:, distances].transpose(0, 1)
+
+
+def _from_start(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Count from each row's first place, so that rows that are padded on the left are alike."""
+    if len(ours) == len(theirs) > 1 and ours.shape[1]:
+        ours, theirs = ours - ours[:, :1], theirs - ours[:, :1]
+    return ours, theirs
 
 
 def _alike(positions: Tensor) -> Tensor:

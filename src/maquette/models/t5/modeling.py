@@ -225,9 +225,10 @@ class _T5Stack(T5PreTrainedModel):
 
 
 class T5Encoder(EncoderStack, _T5Stack):
-    """Reads a text in both directions."""
+    """Reads a text in both directions; distances are of places, padding between them counted."""
 
     is_decoder = False
+    counts_padding = True
 
 
 class T5Decoder(DecoderStack, _T5Stack):
