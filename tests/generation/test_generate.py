@@ -237,7 +237,11 @@ BAD: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (torch.tensor([[1, 2], [3, 4]]), {"attention_mask": torch.tensor([[1, 1], [0, 0]])}, InputError, "padding only"),
     (torch.tensor([[1, 40]]), {}, InputError, r"the id 40 \(at \(0, 1\)\), and the vocabulary has the ids 0 to 39"),
     (torch.tensor([[1.0, 2.0]]), {}, InputError, "Ids are whole numbers"),
-    ("hello", {}, InputError, "The prompts are str"),
+    ("hello", {}, InputError, "The prompts are texts: give ids"),
+    (["hello"], {}, InputError, "The prompts are texts: give ids"),
+    ({"input_ids": torch.tensor([[1]])}, {}, InputError, r"give what is in it, by name, generate\(\*\*batch\)"),
+    ([[1, 2]], {"generation_config": {"top_k": 3}}, InputError, "generation_config is a dict"),
+    ([[1, 2]], {"labels": torch.tensor([[1, 2]])}, InputError, "labels are for training"),
     (torch.tensor([[1, 2]]), {"attention_mask": torch.ones(1, 3)}, InputError, r"attention_mask is \(1, 3\)"),
     ([[1, 2]], {"max_length": 2}, InputError, "counts the prompt, and that of row 0 has 2 tokens"),
     ([[1, 2]], {"max_new_token": 3}, InputError, "did you mean 'max_new_tokens'|max_new_tokens"),
@@ -256,6 +260,12 @@ def test_bad_input_gets_one_clear_error(inputs, options, error, message) -> None
 def test_a_model_without_scores_says_what_it_gives() -> None:
     with pytest.raises(InputError, match="forward gives last_hidden_state, and generating needs `logits`"):
         tiny("DistilBertModel")[0].generate([[1, 2]], max_new_tokens=2)
+
+
+@pytest.mark.parametrize("name", ["DistilBertForMaskedLM", "DistilBertForTokenClassification"])
+def test_what_scores_the_tokens_that_it_reads_does_not_continue_them(name) -> None:
+    with pytest.raises(InputError, match=f"{name} scores the tokens that it reads"):
+        tiny(name)[0].generate([[1, 2]], max_new_tokens=2)
 
 
 def test_padding_is_found_without_a_mask() -> None:

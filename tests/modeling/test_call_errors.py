@@ -101,6 +101,10 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: text()(inputs_embeds=torch.ones(2, 5, 16).double()),
         "inputs_embeds is float64, but the weights are float32",
     ),
+    "labels of another shape": (
+        lambda: words()(IDS, MASK, labels=IDS[:, 1:]),
+        r"labels has the shape \(2, 4\), but the batch is \(batch, length\) = \(2, 5\)\.$",
+    ),
     "misspelt": (lambda: text()(IDS, lables=MASK), "takes no argument 'lables'. Did you mean 'labels'"),
     "misspelt for the base": (lambda: text()(IDS, position_id=IDS), "Did you mean 'position_ids'"),
     "of another's trainer": (

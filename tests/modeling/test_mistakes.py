@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from maquette import ConfigurationError, DistilBertConfig, DistilBertModel, PretrainedConfig, PreTrainedModel, SaveError
+from maquette import (
+    BertModel,
+    ConfigurationError,
+    DistilBertConfig,
+    DistilBertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    SaveError,
+    T5Config,
+)
 from maquette.modeling import provenance
 
 
@@ -90,6 +99,13 @@ def test_what_is_meant_is_let_pass(tmp_path: Path, caplog) -> None:
     with caplog.at_level(logging.WARNING, logger="maquette"):
         make(fine)(SmallConfig()).save_pretrained(tmp_path)
     assert caplog.records == []
+
+
+def test_a_configuration_of_another_model_is_named() -> None:
+    with pytest.raises(
+        TypeError, match="BertModel is made from a BertConfig, and got a T5Config: T5Config has no attr"
+    ):
+        BertModel(T5Config())
 
 
 def test_loading_through_an_object_is_said_to_leave_it(tmp_path: Path, caplog) -> None:

@@ -413,6 +413,7 @@ def test_a_start_token_that_is_the_one_for_padding_is_read_once():
             {"inputs": [[5, 2]], "decoder_input_ids": [[3], [4]]},
             "decoder_input_ids has 2 rows, and the encoder's input 1",
         ),
+        ({"inputs": [[5, 2]], "decoder_inputs_embeds": torch.zeros(1, 1, 16)}, "a decoder begins with ids"),
         ({"encoder_outputs": torch.zeros(2, 3)}, r"last_hidden_state of shape \(prompts, length, dim\)"),
         ({"inputs": [[5, 2]], "decoder_start_token_id": [1, 2]}, "names 2 tokens, and there are 1 prompts"),
     ],
@@ -439,6 +440,8 @@ def test_a_decoder_needs_a_beginning_and_something_to_look_at():
         model(ids, labels=ids)
     with pytest.raises(ValueError, match="The decoder has nothing to read"):
         small()(ids)
+    with pytest.raises(ValueError, match="encoder_outputs has no last_hidden_state"):
+        small()(encoder_outputs=(None,), decoder_input_ids=ids)
     rows = small("bart rows")
     with pytest.raises(ValueError, match="Row 0 of input_ids has no end token"):
         rows(torch.tensor([[5, 6, 7]]))

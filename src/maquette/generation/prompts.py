@@ -130,9 +130,15 @@ def _read_vectors(ids: Any, mask: Tensor | None, vectors: Tensor, device: Any) -
 
 def _as_rows(ids: Any, vocabulary: int | None) -> list[Tensor]:
     """Take a list of rows, or one row."""
+    if isinstance(ids, Mapping) or hasattr(ids, "keys"):
+        raise InputError(f"The prompts are a {type(ids).__name__}: give what is in it, by name, generate(**batch).")
+    if isinstance(ids, str) or (isinstance(ids, list | tuple) and ids and isinstance(ids[0], str)):
+        raise InputError(
+            "The prompts are texts: give ids, such as tokenizer(texts, padding=True, return_tensors='pt')."
+        )
     if isinstance(ids, Tensor):
         rows = [ids]
-    elif isinstance(ids, Mapping | str | bytes) or not hasattr(ids, "__len__") or not len(ids):
+    elif isinstance(ids, bytes) or not hasattr(ids, "__len__") or not len(ids):
         raise InputError(f"The prompts are {_describe(ids)}: give ids, (prompts, length) or a list of rows.")
     else:
         rows = [torch.as_tensor(ids)] if isinstance(ids[0], int) else [torch.as_tensor(row) for row in ids]

@@ -38,7 +38,7 @@ def explain(model: nn.Module, error: Exception, args: tuple[Any, ...], kwargs: d
     elif found := _find_unknown(model, said, kwargs):
         found = f"{name} takes no argument {found}"
     else:
-        found = _find_foreign(given, cause) or _find_index(model, given, cause)
+        found = _find_unfit(given, said) or _find_foreign(given, cause) or _find_index(model, given, cause)
         found = found or _find_device(model, given, said) or _find_type(model, given, said)
         found = found and f"{name}: {found}"
     if found is None:
@@ -65,6 +65,15 @@ def _find_unknown(model: nn.Module, said: str, kwargs: Given) -> str | None:
 def _named(model: nn.Module) -> list[str]:
     parameters = inspect.signature(model.forward).parameters.values()
     return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+
+
+def _find_unfit(given: Given, said: str) -> str | None:
+    """Name the input whose shape is not that of the batch."""
+    if not (said.startswith("The batch is (batch, length)") and said.endswith("does not fit.")):
+        return None
+    shape = said.rpartition("a tensor of ")[2].removesuffix(" does not fit.")
+    name = next((n for n, v in given.items() if isinstance(v, Tensor) and str(tuple(v.shape)) == shape), None)
+    return name and f"{name} has the shape {shape}, but the batch {said.removeprefix('The batch ').partition(';')[0]}."
 
 
 def _find_foreign(given: Given, error: Exception) -> str | None:

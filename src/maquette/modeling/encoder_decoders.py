@@ -242,7 +242,9 @@ class EncoderDecoder:
         states, layout = None, None
         if encoder_outputs is not None:
             read = as_encoder_output(encoder_outputs)
-            states = read.last_hidden_state
+            states = read.get("last_hidden_state")
+            if states is None and not knows_source(past_key_values, rows):
+                raise ValueError("encoder_outputs has no last_hidden_state, (batch, source length, dim), to look at.")
         elif not knows_source(past_key_values, rows):
             options = {"inputs_embeds": inputs_embeds, "return_dict": True, "as_laid_out": True, **kept}
             read = self.encoder(input_ids, attention_mask, **options)

@@ -57,6 +57,7 @@ class Task:
     @classmethod
     def of(cls, model: Any, ids: Any, given: GenerationConfig | None, kwargs: dict[str, Any], tokenizer: Any) -> "Task":
         """Read the arguments of `generate`; those that are settings overrule the configuration."""
+        _check_task(model, given, kwargs)
         settings = {name: kwargs.pop(name) for name in [*kwargs] if GenerationConfig.is_setting(name)}
         if of_speech := [name for name in settings if name in SPEECH]:  # which models of speech take out before
             raise InputError(f"{type(model).__name__}.generate has no argument {of_speech[0]!r}: it hears no speech.")
@@ -353,6 +354,28 @@ class Task:
         if config.prompt_lookup_num_tokens:
             return PromptLookup(config.prompt_lookup_num_tokens, longest=config.max_matching_ngram_size or 2)
         return None
+
+
+def _check_task(model: Any, given: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what is easily taken for something else.
+
+    Raises:
+        InputError: naming it.
+    """
+    name = type(model).__name__
+    if given is not None and not isinstance(given, GenerationConfig):
+        raise InputError(
+            f"generation_config is a {type(given).__name__}: give a maquette.GenerationConfig, or settings by name."
+        )
+    if any(head in name for head in ("ForMaskedLM", "ForTokenClassification")):
+        raise InputError(
+            f"{name} scores the tokens that it reads, and does not continue texts: load a model with a head for causal "
+            "language modelling."
+        )
+    if kwargs.get("labels") is not None:
+        raise InputError("labels are for training, and generate has no use for them: leave them out.")
+    if kwargs.get("decoder_inputs_embeds") is not None:
+        raise InputError("In generate, a decoder begins with ids: decoder_input_ids, not decoder_inputs_embeds.")
 
 
 def _check_encoder(model: Any, config: GenerationConfig) -> None:

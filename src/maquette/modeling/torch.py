@@ -61,8 +61,10 @@ class ModelMeta(type):
             if config is None:
                 raise
             raise ConfigurationError(error.explain(cls.__name__, config)) from None
-        except AttributeError as error:  # torch's, from the module that was not begun
+        except AttributeError as error:  # torch's, from the module that was not begun; or of another's configuration
             if "before Module.__init__() call" not in str(error):
+                if (said := _say_foreign(cls, error, args, kwargs)) is not None:
+                    raise TypeError(said) from None
                 raise
             raise TypeError(_say_unfinished(_find_unfinished(error) or cls)) from None
         return model
@@ -110,7 +112,7 @@ class PreTrainedModel(
             return super().__call__(*args, **kwargs)
         try:
             return super().__call__(*args, **kwargs)
-        except (AttributeError, IndexError, RuntimeError, TypeError) as error:
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
             if (explained := explain(self, error, args, kwargs)) is None:
                 raise
             raise explained from None
@@ -371,6 +373,15 @@ class PreTrainedModel(
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed."""
         return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+
+
+def _say_foreign(cls: Any, error: AttributeError, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Say that a model was given the configuration of another one, which has not what its constructor asks for."""
+    config = next((v for v in (*args, *kwargs.values()) if isinstance(v, PretrainedConfig)), None)
+    expected = getattr(cls, "config_class", None)
+    if config is None or not isinstance(expected, type) or isinstance(config, expected) or error.obj is not config:
+        return None
+    return f"{cls.__name__} is made from a {expected.__name__}, and got a {type(config).__name__}: {error}"
 
 
 def _find_unfinished(error: BaseException) -> type | None:
