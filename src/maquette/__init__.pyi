@@ -280,11 +280,15 @@ from maquette.models.wav2vec2.pretraining import Wav2Vec2ForPreTrainingOutput as
 from maquette.models.wav2vec2.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from maquette.models.wav2vec2.tokenization import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
 from maquette.models.whisper.configuration import WhisperConfig as WhisperConfig
+from maquette.models.whisper.feature_extraction import WhisperFeatureExtractor as WhisperFeatureExtractor
 from maquette.models.whisper.modeling import WhisperForAudioClassification as WhisperForAudioClassification
 from maquette.models.whisper.modeling import WhisperForCausalLM as WhisperForCausalLM
 from maquette.models.whisper.modeling import WhisperForConditionalGeneration as WhisperForConditionalGeneration
 from maquette.models.whisper.modeling import WhisperModel as WhisperModel
 from maquette.models.whisper.modeling import WhisperPreTrainedModel as WhisperPreTrainedModel
+from maquette.models.whisper.processing import WhisperProcessor as WhisperProcessor
+from maquette.models.whisper.tokenization import WhisperTokenizer as WhisperTokenizer
+from maquette.models.whisper.tokenization import WhisperTokenizerFast as WhisperTokenizerFast
 from maquette.pipelines.base import Pipeline as Pipeline
 from maquette.pipelines.images import ImageClassificationPipeline as ImageClassificationPipeline
 from maquette.pipelines.images import ImageFeatureExtractionPipeline as ImageFeatureExtractionPipeline

@@ -5,7 +5,9 @@
 FOLDER has inputs.safetensors, cases.json ({case: {"class", "fields", …}}), and ours/<case>, which maquette saved. For
 every case this writes theirs/<case>, a model of the peer's own in several files, and from both
 results/<whose>-<case>.safetensors: outputs, losses and gradients; ids, times and segments that theirs generates, for
-each setting in generation.json, into generated.json; and defaults.json.
+each setting in generation.json, into generated.json; and defaults.json. Of text.json and clips.safetensors it makes
+theirs/processor, texts.json and features.safetensors. Of text.json and clips.safetensors it makes theirs/processor,
+texts.json and features.safetensors.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import numpy
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -28,11 +31,51 @@ def main(folder: Path) -> None:
     inputs = load_file(folder / "inputs.safetensors")
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     (folder / "defaults.json").write_text(json.dumps(transformers.WhisperConfig().to_dict()), encoding="utf-8")
+    run_processor(folder, json.loads((folder / "text.json").read_text(encoding="utf-8")))
     for case, about in cases.items():
         try:
             run_case(folder, case, about, inputs)
         except Exception:
             raise SystemExit(f"{case}: {traceback.format_exc()}") from None
+
+
+def run_processor(folder, about):
+    """Write theirs/processor, and what both folders' processors make of texts, ids and clips."""
+    tokenizer = transformers.WhisperTokenizer(vocab=about["vocab"], merges=[tuple(pair) for pair in about["merges"]])
+    tokenizer.add_special_tokens({"additional_special_tokens": about["special"]})
+    tokenizer.add_tokens(about["times"])
+    extractor = transformers.WhisperFeatureExtractor()
+    transformers.WhisperProcessor(extractor, tokenizer).save_pretrained(folder / "theirs" / "processor")
+    found = {}
+    for whose in ("ours", "theirs"):
+        processor = transformers.WhisperProcessor.from_pretrained(folder / whose / "processor")
+        found[whose] = read_texts(processor.tokenizer, about)
+    (folder / "texts.json").write_text(json.dumps(found), encoding="utf-8")
+    clips = list(load_file(folder / "clips.safetensors").values())
+    clips = [clip.numpy() for clip in clips]
+    results = {}
+    for name, (bands, given) in about["features"].items():
+        extractor = transformers.WhisperFeatureExtractor(feature_size=bands)
+        made = extractor(clips, sampling_rate=16000, return_tensors="pt", return_attention_mask=True, **given)
+        results |= {f"{name}.{key}": value.contiguous() for key, value in made.items()}
+        if not given:  # in float64, as where torch is not installed
+            whole = [numpy.pad(clip[:480000], (0, max(0, 480000 - len(clip)))) for clip in clips]
+            exact = extractor._np_extract_fbank_features(whole, "cpu")
+            results[f"{name}.exact"] = torch.from_numpy(exact.astype("float32"))
+    save_file(results, folder / "features.safetensors")
+
+
+def read_texts(tokenizer, about):
+    found = {"ids": [], "decoded": []}
+    for given in about["prefixes"]:
+        tokenizer.set_prefix_tokens(**given)
+        found["ids"].append(tokenizer(about["texts"])["input_ids"])
+    found["pair"] = tokenizer("a text", "another")["input_ids"]
+    found["prompt"] = tokenizer.get_prompt_ids(" Ada, Grace ", return_tensors="np").tolist()
+    found["forced"] = tokenizer.get_decoder_prompt_ids(language="french", task="transcribe")
+    for given in about["decoding"]:
+        found["decoded"].append([tokenizer.decode(row, **given) for row in about["rows"]])
+    return found
 
 
 def run_case(folder, case, about, inputs):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from byte_level import train
 from rounding import STEPS_OF_GRADIENTS, assert_near
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from whisper_runs import run
 
 import maquette
 from maquette.modeling.packing import use_packing
+from maquette.models.whisper.languages import LANGUAGES
 
 ROWS, NEW, BANDS, WINDOW, LONG = 4, 7, 6, 40, 130
 # 0 to 39 are words; then the end, the start, two languages, two tasks, and from 50 on the times of a window.
@@ -103,6 +105,68 @@ LONGER = {
     "words and times": {**ENGLISH, **WORDS, "mask": "mask.whole", "return_timestamps": True},
     "long words": {**LONG_ENGLISH, **WORDS},
 }
+TRAINED, MERGES = train(None, 400)
+VOCABULARY = {token: (index - 1) % len(TRAINED) for token, index in TRAINED.items()}  # the end is the last of the words
+SPECIAL = [START_TOKEN := "<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES), "<|translate|>"]
+SPECIAL += ["<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+FIRST = len(VOCABULARY) + len(SPECIAL)  # the id of the first time
+SOT, PREV = len(VOCABULARY), FIRST - 3
+TEXT = {
+    "vocab": VOCABULARY,
+    "merges": MERGES,
+    "special": SPECIAL,
+    "times": [f"<|{step * 0.02:.2f}|>" for step in range(1501)],
+    "texts": ["Hello world, how are you?", " Müller sagt: 日本語 ", "", "one <|1.20|> two"],
+    "prefixes": [
+        {},
+        {"language": "german"},
+        {"language": "yue", "task": "translate"},
+        {"task": "transcribe", "predict_timestamps": True},
+    ],
+    "rows": [
+        [SOT, SOT + 3, FIRST - 1, 40, 41, 42, SOT - 1],
+        [SOT, SOT + 1, FIRST, 40, 41, FIRST + 60, FIRST + 60, 42, 43, FIRST + 100, SOT - 1],
+        [PREV, 50, 51, SOT, SOT + 1, FIRST, 40, FIRST + 70, FIRST + 70],
+        [FIRST, 40, FIRST + 300, FIRST + 300, 41, FIRST + 900, FIRST, 42, FIRST + 80],
+        [FIRST, 40, FIRST + 300, FIRST + 300, FIRST, 41, FIRST + 90, FIRST + 90, 42, FIRST + 120, FIRST + 10, 45],
+        [PREV, 50, 51],
+        [40, 41, 42],
+        [],
+    ],
+    "decoding": [
+        {},
+        {"skip_special_tokens": True},
+        {"decode_with_timestamps": True},
+        {"decode_with_timestamps": True, "skip_special_tokens": True},
+        {"output_offsets": True, "skip_special_tokens": True},
+        {"output_offsets": True, "decode_with_timestamps": True, "time_precision": 0.04},
+    ],
+    "features": {
+        "80": (80, {}),
+        "128": (128, {"do_normalize": True}),
+        "longest": (80, {"padding": "longest", "truncation": False}),
+        "short": (80, {"max_length": 16000, "pad_to_multiple_of": 300}),
+    },
+}
+
+
+def make_clips():
+    """Sounds that rise and fall, of several lengths, one longer than a window; and silence."""
+    clips = {"silent": torch.zeros(700)}
+    for number, seconds in enumerate((0.3, 2.0, 7.313, 31.2)):
+        time = torch.arange(round(seconds * 16000), dtype=torch.float64) / 16000
+        tones = sum(torch.sin(2 * torch.pi * 170 * k * time + torch.sin(5 * time)) / k for k in range(1, 20))
+        torch.manual_seed(number)
+        clips[str(number)] = 0.1 * tones * (1 + torch.sin(20 * time)) + 0.02 * torch.randn(len(time))
+    return {name: clip.float() for name, clip in clips.items()}
+
+
+def make_tokenizer(kind=maquette.WhisperTokenizerFast, **given):
+    tokenizer = kind(vocab=VOCABULARY, merges=MERGES, **given)
+    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    tokenizer.add_tokens(TEXT["times"])
+    tokenizer.set_prefix_tokens()
+    return tokenizer
 
 
 def make_inputs() -> dict[str, torch.Tensor]:
@@ -138,6 +202,10 @@ def exchange(tmp_path_factory):
     for name, case in CASES.items():
         torch.manual_seed(0)
         case.model_class(case.config()).save_pretrained(folder / "ours" / name, max_shard_size="10KB")
+    (folder / "text.json").write_text(json.dumps(TEXT), encoding="utf-8")
+    save_file(make_clips(), folder / "clips.safetensors")
+    processor = maquette.WhisperProcessor(maquette.WhisperFeatureExtractor(), make_tokenizer())
+    processor.save_pretrained(folder / "ours" / "processor")
     script = Path(__file__).parent / "peer_whisper.py"
     done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -371,3 +439,108 @@ def test_the_positions_of_the_encoder_stay_sines(exchange, tmp_path):
     assert not weight.requires_grad
     fresh = CASES["base"].model_class(CASES["base"].config()).encoder.embed_positions.weight
     assert_near(weight, fresh, "positions")
+
+
+# Sounds and texts --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TEXT["features"])
+def test_features_equal_the_peers(exchange, name):
+    """To 1e-5 of what the peer computes in float64; what it computes in float32 is up to three times as far off."""
+    bands, given = TEXT["features"][name]
+    expected = load_file(exchange / "features.safetensors")
+    extractor = maquette.WhisperFeatureExtractor(feature_size=bands)
+    clips = [clip.numpy() for clip in load_file(exchange / "clips.safetensors").values()]
+    more = {"return_attention_mask": True, "return_tensors": "pt", "sampling_rate": 16000}
+    found = extractor(clips, **more, **given)
+    assert found.input_features.dtype == torch.float32
+    assert torch.equal(found.attention_mask, expected[f"{name}.attention_mask"])
+    wanted = expected[f"{name}.input_features"]
+    assert (found.input_features - wanted).abs().max() < 5e-5 and (found.input_features - wanted).abs().mean() < 1e-6
+    if f"{name}.exact" in expected:
+        assert (found.input_features - expected[f"{name}.exact"]).abs().max() < 1e-5
+
+
+def test_a_clips_features_are_its_own():
+    """Alone and with others; on the left of padding; noise and other padding are heard."""
+    extractor, clips = maquette.WhisperFeatureExtractor(chunk_length=4), [c.numpy() for c in make_clips().values()]
+    whole = extractor(clips, sampling_rate=16000)["input_features"]
+    for clip, found in zip(clips, whole, strict=True):
+        (alone,) = extractor(clip, sampling_rate=16000)["input_features"]
+        assert found.shape == (80, 400) and (alone == found).all()
+    ragged = extractor(clips[1:4], sampling_rate=16000, padding=False, truncation=False)["input_features"]
+    assert [row.shape for row in ragged] == [(80, 30), (80, 200), (80, 731)]
+    left = maquette.WhisperFeatureExtractor(chunk_length=4, padding_side="left")
+    found = left(clips[2], sampling_rate=16000, return_attention_mask=True)
+    assert found["attention_mask"][0].tolist() == [0] * 200 + [1] * 200
+    assert abs(found["input_features"][0][:, 203:397] - whole[2][:, 3:197]).max() < 1e-5
+    noisy = maquette.WhisperFeatureExtractor(chunk_length=4, dither=0.1)(clips[2], sampling_rate=16000)
+    assert noisy["input_features"][0][:, 300:].std() > whole[2][:, 300:].std()
+
+
+def test_feature_extractors_go_both_ways(exchange, tmp_path):
+    for whose in ("ours", "theirs"):
+        found = maquette.AutoFeatureExtractor.from_pretrained(exchange / whose / "processor")
+        assert found == maquette.WhisperFeatureExtractor() and (found.n_samples, found.nb_max_frames) == (480000, 3000)
+
+
+@pytest.mark.parametrize("kind", ["slow", "fast"])
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_texts_equal_the_peers(exchange, whose, kind):
+    expected = json.loads((exchange / "texts.json").read_text())
+    assert expected["ours"] == expected["theirs"]
+    tokenizer = maquette.AutoTokenizer.from_pretrained(exchange / whose / "processor", use_fast=kind == "fast")
+    assert type(tokenizer) is (maquette.WhisperTokenizerFast if kind == "fast" else maquette.WhisperTokenizer)
+    wanted = expected["theirs"]
+    for given, ids in zip(TEXT["prefixes"], wanted["ids"], strict=True):
+        tokenizer.set_prefix_tokens(**given)
+        assert tokenizer(TEXT["texts"])["input_ids"] == ids, given
+    assert tokenizer("a text", "another")["input_ids"] == wanted["pair"]
+    assert tokenizer.get_prompt_ids(" Ada, Grace ").tolist() == wanted["prompt"]
+    assert [list(pair) for pair in tokenizer.get_decoder_prompt_ids("transcribe", "french")] == wanted["forced"]
+    for given, texts in zip(TEXT["decoding"], wanted["decoded"], strict=True):
+        for row, text in zip(TEXT["rows"], texts, strict=True):
+            found = tokenizer.decode(row, **given)
+            if isinstance(text, dict):
+                times = [time for one in found["offsets"] for time in one["timestamp"]]
+                assert times == pytest.approx([time for one in text["offsets"] for time in one["timestamp"]])
+                for one in (*found["offsets"], *text["offsets"]):
+                    one.pop("timestamp")
+            assert found == text, (given, row)
+
+
+def test_a_tokenizer_keeps_its_language(tmp_path):
+    tokenizer = make_tokenizer(language="german", task="translate")
+    assert tokenizer.prefix_tokens == [SOT, SOT + 3, SOT + 101, FIRST - 1]
+    tokenizer.save_pretrained(tmp_path)
+    for found in (
+        maquette.AutoTokenizer.from_pretrained(tmp_path),
+        maquette.WhisperTokenizer.from_pretrained(tmp_path),
+    ):
+        assert found("ab")["input_ids"] == tokenizer("ab")["input_ids"] and found.language == "german"
+    for given in ({"language": "klingon"}, {"task": "sing"}):
+        with pytest.raises(maquette.InputError, match=r"language='klingon' is none|task='sing'"):
+            tokenizer.set_prefix_tokens(**given)
+    assert tokenizer.language == "german"
+    with pytest.raises(maquette.InputError, match=r"special token '<.de.>'"):
+        tokenizer.get_prompt_ids("no <|de|> here")
+    with pytest.raises(maquette.InputError, match="the package whisper-normalizer"):
+        tokenizer.decode([40], normalize=True)
+
+
+def test_a_processor_names_the_part_that_is_missing(exchange, tmp_path):
+    processor = maquette.AutoProcessor.from_pretrained(exchange / "theirs" / "processor")
+    assert type(processor) is maquette.WhisperProcessor
+    clip = make_clips()["1"].numpy()
+    found = processor(clip, text="ab", sampling_rate=16000)
+    assert found["labels"] == processor.tokenizer("ab")["input_ids"] and len(found["input_features"]) == 1
+    for parts, name in (({"tokenizer": processor.tokenizer}, "feature_extractor"), ({}, "feature_extractor")):
+        with pytest.raises((maquette.ConfigurationError, TypeError), match=name):
+            maquette.WhisperProcessor(**parts)
+    with pytest.raises(maquette.InputError, match="8000"):
+        processor(clip, sampling_rate=8000)
+    with pytest.raises(maquette.InputError, match="A clip of 150 samples is too short"):
+        processor(clip[:150], sampling_rate=16000, padding=False)
+    processor.feature_extractor.save_pretrained(tmp_path)
+    with pytest.raises(maquette.MaquetteError, match="tokenizer"):
+        maquette.WhisperProcessor.from_pretrained(tmp_path)

@@ -192,9 +192,13 @@ class SequenceFeatureExtractor(FeatureExtractionMixin):
         data: dict[str, Any] = {main: layout.fill(clips, self.padding_value, put)}
         if self._masks(return_attention_mask):
             data["attention_mask"] = layout.mask()
+        return self._as_batch(data, return_tensors, layout)
+
+    def _as_batch(self, data: dict[str, Any], return_tensors: str | None, layout: PaddingPlan) -> BatchFeature:
+        """Give what a call made: lists of rows, or tensors of the framework that is asked for."""
         if return_tensors is None:
             return BatchFeature({name: list(rows) for name, rows in data.items()})
-        return _as_tensors(data, return_tensors, layout, main)
+        return _as_tensors(data, return_tensors, layout, self.model_input_names[0])
 
 
 def _as_row(row: Any, name: str) -> Samples:

@@ -10,6 +10,9 @@ CARD = ModelCard(
         "AutoModelForAudioClassification": "modeling:WhisperForAudioClassification",
         "AutoModelForCausalLM": "modeling:WhisperForCausalLM",
     },
+    tokenizer=("tokenization:WhisperTokenizer", "tokenization:WhisperTokenizerFast"),
+    feature_extractor="feature_extraction:WhisperFeatureExtractor",
+    processor="processing:WhisperProcessor",
     exports=("modeling:WhisperPreTrainedModel",),
     tiny={
         "vocab_size": 40,
