@@ -311,6 +311,11 @@ class HubRepository:
             staged.write_text(str(self.commit), encoding="utf-8")
             os.replace(staged, reference)
 
+    def cached(self, name: str) -> Path | None:
+        """Give a local path to a file that was fetched before, without asking for it."""
+        path = self._snapshot / name
+        return path if path.is_file() else None
+
     def refer(self, name: str) -> Path:
         contained(self._snapshot, name)
         path = require(self, name)

@@ -1,0 +1,202 @@
+"""`xray`: what a model is and what it costs, from its configuration alone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maquette.workshop.xray.files import Weights
+from maquette.workshop.xray.inputs import choose_length
+from maquette.workshop.xray.machines import Machine, find_machine
+from maquette.workshop.xray.running import Run, measure_cache, run_step
+from maquette.workshop.xray.subject import Subject, find_subject
+from maquette.workshop.xray.tree import Part, grow
+
+
+@dataclass
+class XRay:
+    """What was seen of a model.
+
+    Attributes:
+        label: what the model is called.
+        kind: its class; empty where it could not be built.
+        batch, length, dtype, train: what was computed.
+        tree: its modules; None where it could not be built.
+        run: what one forward, or one step of training, does; None where it could not be run.
+        cache: bytes that generating keeps for this batch at this length.
+        machine: the one that `speed` is about.
+        weights: what the files' headers say.
+        notes: what could not be seen, and why.
+    """
+
+    label: str
+    kind: str = ""
+    batch: int = 0
+    length: int = 0
+    dtype: str = ""
+    train: bool = False
+    tree: Part | None = None
+    run: Run | None = None
+    cache: int = 0
+    machine: Machine | None = None
+    weights: Weights | None = None
+    ties: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model learns, tied ones once; those in the files where it could not be built."""
+        return self.tree.parameters if self.tree else self.weights.count if self.weights else 0
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one forward, or of one whole step of training."""
+        return sum(self.run.forward.values()) + sum(self.run.backward.values()) if self.run else 0
+
+    @property
+    def intensity(self) -> float:
+        """Operations for each byte that is read or written, one operation after the other, without any fused."""
+        return self.flops / self.run.moved if self.run and self.run.moved else 0.0
+
+    def bound_speed(self) -> dict[str, float]:
+        """Give the most tokens (or rows, where nothing is counted in tokens) a second that a machine can reach.
+
+        "step" is what one forward, or one step of training, is bound by: all products at the machine's full speed, or
+        everything that has to be read and written once. "generate" is that of writing tokens, where every one reads
+        the weights it goes through, and the cache.
+        """
+        machine, run = self.machine, self.run
+        if machine is None or not machine.bandwidth or run is None or self.tree is None:
+            return {}
+        weights = run.memory["weights"]
+        computing = self.flops / machine.peak(self.dtype)
+        least = weights * (3 if self.train else 1) + run.memory.get("optimizer", 0) * 2
+        reading = least / machine.bandwidth
+        found = {"step": self.batch * self.length / max(computing, reading, 1e-12)}
+        if self.cache:
+            share = min(1.0, self.tree.active / max(self.tree.parameters, 1) * self.batch)
+            one = sum(run.forward.values()) / max(self.length, 1) / machine.peak(self.dtype)
+            found["generate"] = self.batch / max(one, (weights * share + self.cache) / machine.bandwidth)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, as `--json` writes it."""
+        run, weights = self.run, self.weights
+        return {
+            "label": self.label,
+            "class": self.kind,
+            "batch": self.batch,
+            "length": self.length,
+            "dtype": self.dtype,
+            "train": self.train,
+            "parameters": {
+                "unique": self.parameters,
+                "tied": self.tree.tied if self.tree else None,
+                "active": self.tree.active if self.tree else None,
+            },
+            "flops": {"total": self.flops, "forward": run.forward, "backward": run.backward} if run else None,
+            "memory": run.memory | {"peak_at": run.peak_at, "cache": self.cache} if run else None,
+            "bytes_moved": run.moved if run else None,
+            "intensity": self.intensity,
+            "outputs": {name: list(shape) for name, shape in run.outputs.items()} if run else {},
+            "machine": self.machine.name if self.machine else None,
+            "most_tokens_per_second": self.bound_speed(),
+            "ties": self.ties,
+            "files": _describe_files(weights) if weights else None,
+            "notes": self.notes,
+            "tree": asdict(self.tree) if self.tree else None,
+        }
+
+
+def xray(
+    target: Any,
+    *,
+    batch: int = 8,
+    length: int | None = None,
+    dtype: Any = None,
+    train: bool = False,
+    machine: str = "h100",
+    head: str | None = None,
+    inputs: Mapping[str, Tensor] | None = None,
+    trust_remote_code: bool | str | None = None,
+    **options: Any,
+) -> XRay:
+    """Look through a model without any of its weights: it is built and run on the meta device.
+
+    Args:
+        target: a folder, a `config.json`, a repository of the Hub, a configuration, a model's class, or a model.
+        batch: rows of the inputs.
+        length: tokens in a row, or samples of a sound; unless given, 512 or the most the model takes, and ten seconds.
+        dtype: of weights and computation, "bf16" or as torch calls it; unless given, what the configuration says.
+        train: measure a step of training with AdamW instead of a forward.
+        machine: what speed is told for, a name in `MACHINES`, "cpu", or figures: "flops=1e14,bandwidth=1e12".
+        head: the AutoClass that says which model of a configuration is meant, such as "AutoModelForCausalLM".
+        inputs: of one call, for a model that does not say what it takes; `batch` and `length` change nothing then.
+        trust_remote_code: True, or `"sha256:…"`, to run code that comes with it.
+        options: where to read from, as `from_pretrained` takes them.
+
+    Raises:
+        MissingFileError, UnknownNameError, ConfigurationError, FileFormatError: there is no such model, or it cannot be
+            built.
+        ValueError: a batch or length below 1.
+    """
+    if batch < 1 or (length is not None and length < 1):
+        raise ValueError(f"batch={batch}, length={length}: both have to be 1 at least.")
+    found = find_machine(machine)
+    subject = find_subject(target, head=head, dtype=dtype, trust=trust_remote_code, **options)
+    if subject.model is None:
+        return XRay(subject.label, weights=subject.weights, notes=subject.notes)
+    return _look(subject, subject.model, batch, length, train, found, inputs)
+
+
+def _look(
+    subject: Subject,
+    model: nn.Module,
+    batch: int,
+    length: int | None,
+    train: bool,
+    machine: Machine,
+    given: Mapping[str, Tensor] | None,
+) -> XRay:
+    places = choose_length(model, length)
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    seen = XRay(
+        subject.label,
+        type(model).__name__,
+        batch,
+        places,
+        str(kind).removeprefix("torch."),
+        train,
+        machine=machine,
+        weights=subject.weights,
+        notes=[*subject.notes],
+    )
+    memo: dict[Any, Any] = {}
+    size: dict[str, Any] = {"batch": batch, "length": places, "memo": memo}
+    seen.run = run = run_step(model, given, train=train, is_gpu=machine.is_gpu, **size)
+    seen.tree = grow(model, run.tallies, run.notes)
+    seen.ties = {
+        f"{part.path}.{weight.name}".lstrip("."): weight.tied_to
+        for part in seen.tree.walk()
+        for weight in part.weights
+        if weight.tied_to and weight.kind == "parameter"
+    }
+    seen.cache = measure_cache(model, **size) if given is None else 0
+    seen.notes += run.remarks
+    if run.uncounted:
+        names = ", ".join(f"{name} ({count} times)" for name, count in sorted(run.uncounted.items()))
+        seen.notes.append(f"There is no formula for the work of {names}: it is not in the count.")
+    seen.notes += [f"{path}: {note}" for path, note in run.notes.items()]
+    return seen
+
+
+def _describe_files(weights: Weights) -> dict[str, Any]:
+    return {
+        "files": weights.files,
+        "numbers": weights.count,
+        "types": weights.types,
+        "pickled": weights.pickled,
+        "tensors": {t.name: {"dtype": t.dtype, "shape": list(t.shape), "file": t.file} for t in weights.tensors.values()},
+    }
