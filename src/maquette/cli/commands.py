@@ -12,6 +12,7 @@ from rich.text import Text
 from maquette.cli.check import check
 from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
+from maquette.cli.xray import xray
 from maquette.errors import UntrustedCodeError
 from maquette.hub.sources import open_source
 from maquette.remote_code.trust import (
@@ -36,6 +37,7 @@ app = typer.Typer(
 
 app.command()(new)
 app.command()(check)
+app.command()(xray)
 
 
 def write(lines: Iterable[Line]) -> None:

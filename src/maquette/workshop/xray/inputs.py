@@ -1,4 +1,4 @@
-"""Inputs and labels of the size that is asked for, on the meta device: from the small ones that a model names itself."""
+"""Inputs and labels of the size that is asked for, on the meta device, from the small ones that a model names."""
 
 import inspect
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: 
     small = getattr(model, "dummy_inputs", None)
     if not small:
         raise ConfigurationError(
-            f"{type(model).__name__} does not say what it takes: write a property `dummy_inputs` that gives small inputs "
-            "by their names, or call xray(…, inputs={…}) from Python."
+            f"{type(model).__name__} does not say what it takes: write a property `dummy_inputs` that gives small "
+            "inputs by their names, or call xray(…, inputs={…}) from Python."
         )
     main = getattr(model, "main_input_name", "")
     first = small[main] if main in small else next(iter(small.values()))

@@ -71,6 +71,6 @@ def find_machine(name: str) -> Machine:
     if all(parts) and {"flops", "bandwidth"} <= figures.keys() and all(figures.values()):
         return Machine(name, {"float32": figures["flops"]}, figures["bandwidth"], figures.get("memory", 0.0))
     raise UnknownNameError(
-        f"There is no machine {name!r}.{did_you_mean(name, [*MACHINES, 'cpu'])} Known are: {', '.join(MACHINES)}, cpu; or "
-        "give its figures, in operations and bytes: flops=1e14,bandwidth=1e12,memory=24e9."
+        f"There is no machine {name!r}.{did_you_mean(name, [*MACHINES, 'cpu'])} Known are: {', '.join(MACHINES)}, cpu; "
+        "or give its figures, in operations and bytes: flops=1e14,bandwidth=1e12,memory=24e9."
     )

@@ -27,7 +27,14 @@ aten = torch.ops.aten
 CONVOLUTIONS = {aten.convolution, aten.convolution_backward, aten._convolution}
 ALIASES = {"aten::_unsafe_view", "aten::_reshape_alias", "aten::detach", "aten::lift_fresh"}
 # What computes much and has no formula here; other libraries' operators are told, too.
-WITHOUT_FORMULA = ("aten::_fft", "aten::linalg_solve", "aten::linalg_inv", "aten::linalg_qr", "aten::_linalg_svd", "aten::_cdist")
+WITHOUT_FORMULA = (
+    "aten::_fft",
+    "aten::linalg_solve",
+    "aten::linalg_inv",
+    "aten::linalg_qr",
+    "aten::_linalg_svd",
+    "aten::_cdist",
+)
 LAYERS, EXPERTS, CONVOLUTION, ATTENTION = "layers", "experts", "convolutions", "attention"
 
 

@@ -27,7 +27,8 @@ class Run:
 
     Attributes:
         tallies: of each module, by its path, in the forward.
-        forward, backward: floating-point operations by kind.
+        forward: floating-point operations by kind.
+        backward: those of the backward pass.
         moved: bytes read and written, in the whole step.
         memory: bytes by what they are for; "peak" is the most at one time.
         peak_at: where that is.
@@ -36,7 +37,7 @@ class Run:
 
     tallies: dict[str, Tally]
     forward: dict[str, int]
-    backward: dict[str, int] = field(default_factory=dict)
+    backward: int = 0
     moved: int = 0
     memory: dict[str, int] = field(default_factory=dict)
     peak_at: str = ""
@@ -47,7 +48,14 @@ class Run:
 
 
 def run_step(
-    model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: int, length: int, train: bool, is_gpu: bool, memo: dict[Any, Any]
+    model: nn.Module,
+    given: Mapping[str, Tensor] | None,
+    *,
+    batch: int,
+    length: int,
+    train: bool,
+    is_gpu: bool,
+    memo: dict[Any, Any],
 ) -> Run:
     """Run one forward, or one step of training with AdamW, and measure it.
 
@@ -108,7 +116,7 @@ def _measure(
         memory.pop("activations")
     run.uncounted = dict(meter.uncounted)
     run.peak_at = run.peak_at or meter.peak_at or "the whole model"
-    memory["temporary"] = peak - sum(memory.get(name, 0) for name in ("activations", "gradients"))
+    memory["temporary"] = max(0, peak - sum(memory.get(name, 0) for name in ("activations", "gradients")))
     static = weights + buffers + memory["inputs"] + memory.get("optimizer", 0)
     memory["peak"] = static + peak
     run.memory = memory
@@ -129,7 +137,7 @@ def _go_back(model: nn.Module, loss: list[Tensor], meter: Meter, run: Run, memor
     meter.tallies, meter.path = {"": Tally()}, [""]
     with watched(model, meter):
         loss.pop().backward()
-    run.backward = dict(sum_kinds(meter.tallies))
+    run.backward = sum_kinds(meter.tallies).total()
     run.moved += sum(tally.moved for tally in meter.tallies.values())
     run.peak_at = where if meter.peak == before else "the backward pass"
     learnt = [parameter for parameter in model.parameters() if parameter.grad is not None]
@@ -163,7 +171,8 @@ def _blame(model: nn.Module, meter: Meter, error: Exception, replaced: Mapping[s
     """Say which module to estimate, as its operations depend on values; raises the error where it is none of those."""
     dependent = isinstance(error, NotImplementedError | RuntimeError) and any(w in str(error) for w in DEPENDENT)
     for place in reversed(meter.path):
-        if place and meter.tallies[place].takes_floats and place not in replaced and (dependent or any(r.startswith(place) for r in replaced)):
+        follows = any(other.startswith(place) for other in replaced)  # an estimate gave what it cannot use
+        if place and place not in replaced and meter.tallies[place].takes_floats and (dependent or follows):
             return place
     raise ConfigurationError(f"{type(model).__name__} cannot be run here: {_first_line(error)}") from error
 

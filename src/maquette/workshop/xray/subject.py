@@ -1,5 +1,6 @@
 """What is looked at: a model on the meta device, found from a class, a configuration, a folder or a repository."""
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +11,14 @@ from torch import nn
 
 import maquette
 from maquette.configuration import PretrainedConfig, read_config_file
-from maquette.errors import MaquetteError, UnknownNameError, UntrustedCodeError, did_you_mean
-from maquette.hub.sources import Source, open_source
+from maquette.errors import InputError, MaquetteError, UnknownNameError, UntrustedCodeError, did_you_mean
+from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
 from maquette.modeling.deferred import Deferred
+from maquette.modeling.provenance import is_lazy
 from maquette.modeling.weights import as_dtype
 from maquette.registry import TORCH_AUTO_CLASSES, card_for
+from maquette.storage.paths import user_path
+from maquette.workshop.targets import CLASS, open_target
 from maquette.workshop.xray.files import Weights, read_weights
 
 SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "half": "float16", "float": "float32"}
@@ -47,53 +51,68 @@ def read_dtype(dtype: Any) -> torch.dtype | None:
 
 
 def find_subject(
-    target: Any, *, head: str | None = None, dtype: Any = None, trust: bool | str | None = None, **options: Any
+    target: Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    auto_class: str | None = None,
+    dtype: Any = None,
+    trust: bool | str | None = None,
+    **places: Any,
 ) -> Subject:
     """Find what a caller means, and build it without memory for its weights.
 
     Args:
-        target: a folder, a `config.json` or a repository; a configuration; a model's class, or a model.
-        head: the AutoClass that says which model of a configuration is meant; unless given, what the file says, or the
-            base model.
+        target: a folder, a `config.json` or a repository; `"module:Class"`; a configuration; a class, or a model.
+        settings: fields of the configuration to change.
+        auto_class: the AutoClass that says which model of a configuration is meant; unless given, what the file says,
+            or the base model.
         dtype: of its weights; unless given, what the configuration says.
         trust: what `trust_remote_code` is elsewhere.
-        options: where to read from, as `from_pretrained` takes them.
+        places: where to read from, as `from_pretrained` takes them.
 
     Raises:
         MissingFileError, UnknownNameError, ConfigurationError: there is none, or nothing of it can be seen.
     """
-    if head is not None and head not in TORCH_AUTO_CLASSES:
-        raise UnknownNameError(f"torch has no AutoClass {head!r}.{did_you_mean(head, TORCH_AUTO_CLASSES)}")
+    if auto_class is not None and auto_class not in TORCH_AUTO_CLASSES:
+        raise UnknownNameError(f"torch has no AutoClass {auto_class!r}.{did_you_mean(auto_class, TORCH_AUTO_CLASSES)}")
+    if wrong := sorted(places.keys() - SOURCE_OPTIONS):
+        raise TypeError(f"xray has no option {wrong[0]!r}.{did_you_mean(wrong[0], SOURCE_OPTIONS)}")
     if isinstance(target, nn.Module):
-        return Subject(type(target).__name__, target)
-    if isinstance(target, type) and issubclass(target, nn.Module):
+        return Subject(type(target).__name__, shadow(target, read_dtype(dtype)))
+    if isinstance(target, str) and CLASS.fullmatch(target) and not os.path.lexists(user_path(target)):
+        target = open_target(target, settings=settings).model_class
+    if isinstance(target, type):
+        if not issubclass(target, nn.Module):
+            raise InputError(f"{target.__name__} is no torch module: xray looks at models in torch.")
         config_class = getattr(target, "config_class", None)
-        return Subject(target.__name__, build(target, config_class() if config_class else None, dtype))
+        return Subject(target.__name__, build(target, config_class(**settings or {}) if config_class else None, dtype))
     if isinstance(target, PretrainedConfig):
-        auto_class = getattr(maquette, head or _head_of(target.model_type, target.architectures))
-        found = auto_class._find(None, target, None)
-        return Subject(found.__name__, build(found, target, dtype))
+        finder = getattr(maquette, auto_class or _head_of(target.model_type, target.architectures))
+        found = finder._find(None, target, None)
+        return Subject(found.__name__, build(found, target._changed(dict(settings or {}), "the configuration"), dtype))
     if not isinstance(target, str | os.PathLike):
         raise TypeError(
-            "xray looks at a folder, a repository, a configuration, a model or its class, not at a "
+            "xray looks at a folder, a repository, a class, a configuration or a model, not at a "
             f"{type(target).__name__}."
         )
-    with open_source(target, **options) as source:
-        return _read(source, head, dtype, trust)
+    with open_source(target, **places) as source:
+        return _read(source, settings or {}, auto_class, dtype, trust)
 
 
-def _read(source: Source, head: str | None, dtype: Any, trust: bool | str | None) -> Subject:
+def _read(
+    source: Source, settings: Mapping[str, Any], auto_class: str | None, dtype: Any, trust: bool | str | None
+) -> Subject:
     found = Subject(source.label, weights=read_weights(source))
     try:
         content, _ = read_config_file(source)
-        auto_class = getattr(maquette, head or _head_in(content))
-        model_class = auto_class._find(source, None, trust)
-        config = model_class._load_config(source, None, {})
+        finder = getattr(maquette, auto_class or _head_in(content))
+        model_class = finder._find(source, None, trust)
+        config = model_class._load_config(source, None, dict(settings))
         found.model = build(model_class, config, dtype or config.dtype)
     except UntrustedCodeError:
         found.notes.append(
-            "It brings code that was not approved, and none of it ran: only its files were looked at. What the code can "
-            f"do: maquette trust {source.label}"
+            "It brings code that was not approved, and none of it ran: only its files were looked at. What it can do: "
+            f"maquette trust {source.label}"
         )
     except MaquetteError as error:
         if found.weights is None:
@@ -129,3 +148,16 @@ def build(model_class: Any, config: Any, dtype: Any) -> nn.Module:
             return made
         model: nn.Module = model_class()
         return model if kind is None else model.to(kind)
+
+
+def shadow(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """Copy a model onto the meta device; what it is tied to stays tied."""
+    memo: dict[int, Any] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if not is_lazy(tensor):
+            copied: Any = torch.empty_like(tensor, device="meta")
+            memo[id(tensor)] = (
+                nn.Parameter(copied, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else copied
+            )
+    found = copy.deepcopy(model, memo)
+    return found if dtype is None else found.to(dtype)

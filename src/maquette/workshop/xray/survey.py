@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maquette.checkpoint import ExpectedParameters, match
 from maquette.workshop.xray.files import Weights
 from maquette.workshop.xray.inputs import choose_length
 from maquette.workshop.xray.machines import Machine, find_machine
@@ -28,6 +29,8 @@ class XRay:
         cache: bytes that generating keeps for this batch at this length.
         machine: the one that `speed` is about.
         weights: what the files' headers say.
+        ties: parameters that are others', and whose.
+        misfit: names that the files lack, that they have and the model does not want, and those of other shapes.
         notes: what could not be seen, and why.
     """
 
@@ -43,6 +46,7 @@ class XRay:
     machine: Machine | None = None
     weights: Weights | None = None
     ties: dict[str, str] = field(default_factory=dict)
+    misfit: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -53,7 +57,7 @@ class XRay:
     @property
     def flops(self) -> int:
         """Floating-point operations of one forward, or of one whole step of training."""
-        return sum(self.run.forward.values()) + sum(self.run.backward.values()) if self.run else 0
+        return sum(self.run.forward.values()) + self.run.backward if self.run else 0
 
     @property
     def intensity(self) -> float:
@@ -104,6 +108,7 @@ class XRay:
             "machine": self.machine.name if self.machine else None,
             "most_tokens_per_second": self.bound_speed(),
             "ties": self.ties,
+            "misfit": self.misfit,
             "files": _describe_files(weights) if weights else None,
             "notes": self.notes,
             "tree": asdict(self.tree) if self.tree else None,
@@ -118,24 +123,26 @@ def xray(
     dtype: Any = None,
     train: bool = False,
     machine: str = "h100",
-    head: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    auto_class: str | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     trust_remote_code: bool | str | None = None,
-    **options: Any,
+    **places: Any,
 ) -> XRay:
     """Look through a model without any of its weights: it is built and run on the meta device.
 
     Args:
-        target: a folder, a `config.json`, a repository of the Hub, a configuration, a model's class, or a model.
+        target: a folder, a `config.json`, a repository of the Hub, `"module:Class"`, a configuration, class or model.
         batch: rows of the inputs.
         length: tokens in a row, or samples of a sound; unless given, 512 or the most the model takes, and ten seconds.
         dtype: of weights and computation, "bf16" or as torch calls it; unless given, what the configuration says.
         train: measure a step of training with AdamW instead of a forward.
         machine: what speed is told for, a name in `MACHINES`, "cpu", or figures: "flops=1e14,bandwidth=1e12".
-        head: the AutoClass that says which model of a configuration is meant, such as "AutoModelForCausalLM".
+        settings: fields of the configuration to change.
+        auto_class: says which model of a configuration is meant, such as "AutoModelForCausalLM".
         inputs: of one call, for a model that does not say what it takes; `batch` and `length` change nothing then.
         trust_remote_code: True, or `"sha256:…"`, to run code that comes with it.
-        options: where to read from, as `from_pretrained` takes them.
+        places: where to read from, as `from_pretrained` takes them.
 
     Raises:
         MissingFileError, UnknownNameError, ConfigurationError, FileFormatError: there is no such model, or it cannot be
@@ -145,7 +152,9 @@ def xray(
     if batch < 1 or (length is not None and length < 1):
         raise ValueError(f"batch={batch}, length={length}: both have to be 1 at least.")
     found = find_machine(machine)
-    subject = find_subject(target, head=head, dtype=dtype, trust=trust_remote_code, **options)
+    subject = find_subject(
+        target, settings=settings, auto_class=auto_class, dtype=dtype, trust=trust_remote_code, **places
+    )
     if subject.model is None:
         return XRay(subject.label, weights=subject.weights, notes=subject.notes)
     return _look(subject, subject.model, batch, length, train, found, inputs)
@@ -184,6 +193,8 @@ def _look(
         if weight.tied_to and weight.kind == "parameter"
     }
     seen.cache = measure_cache(model, **size) if given is None else 0
+    if seen.weights is not None and seen.weights.files:
+        seen.misfit = compare_names(model, seen.weights, seen.ties)
     seen.notes += run.remarks
     if run.uncounted:
         names = ", ".join(f"{name} ({count} times)" for name, count in sorted(run.uncounted.items()))
@@ -192,11 +203,25 @@ def _look(
     return seen
 
 
+def compare_names(model: Any, weights: Weights, ties: Mapping[str, str]) -> dict[str, list[str]]:
+    """Say what loading these files into a model would find, from names and shapes."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    aliases = {name: place for name, place in ties.items() if name in shapes}
+    expected = ExpectedParameters({n: s for n, s in shapes.items() if n not in aliases}, aliases)
+    stored = {tensor.name: tensor.shape for tensor in weights.tensors.values()}
+    ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    report = match(stored, expected, prefix=getattr(model, "base_model_prefix", ""), ignored=ignored)
+    wrong = [f"{name}: {there} in the file, {here} in the model" for name, there, here in report.mismatched]
+    return {"missing": report.missing, "unexpected": report.unexpected, "mismatched": wrong}
+
+
 def _describe_files(weights: Weights) -> dict[str, Any]:
     return {
         "files": weights.files,
         "numbers": weights.count,
         "types": weights.types,
         "pickled": weights.pickled,
-        "tensors": {t.name: {"dtype": t.dtype, "shape": list(t.shape), "file": t.file} for t in weights.tensors.values()},
+        "tensors": {
+            t.name: {"dtype": t.dtype, "shape": list(t.shape), "file": t.file} for t in weights.tensors.values()
+        },
     }

@@ -12,7 +12,7 @@ KINDS = {
     "layers": "products with weights",
     "experts": "experts",
     "convolutions": "convolutions",
-    "attention": "attention, and other products without weights",
+    "attention": "attention and other products of states",
 }
 
 
@@ -70,12 +70,13 @@ def list_facts(seen: XRay) -> dict[str, str]:
             f"{KINDS.get(kind, kind)} {value / max(sum(run.forward.values()), 1):.1%}"
             for kind, value in sorted(run.forward.items(), key=lambda item: -item[1])
         )
-        backward = f", of these {show_count(sum(run.backward.values()))}FLOP backward" if run.backward else ""
+        backward = f", of these {show_count(run.backward)}FLOP backward" if run.backward else ""
         facts["work"] = f"{show_count(seen.flops)}FLOP{backward}; forward: {kinds or 'no products'}"
         parts = ", ".join(f"{name} {show_bytes(size)}" for name, size in run.memory.items() if name != "peak" and size)
-        facts["memory"] = f"{show_bytes(run.memory['peak'])} at most ({parts}), in {run.peak_at}"
+        facts["memory"] = f"{show_bytes(run.memory['peak'])} at most, in {run.peak_at}"
+        facts["of that"] = parts
         if seen.cache:
-            facts["cache"] = f"{show_bytes(seen.cache)} for generating {seen.batch} texts of {seen.length} tokens"
+            facts["cache"] = f"{show_bytes(seen.cache)} for {seen.batch} × {seen.length} tokens, when generating"
         facts["intensity"] = f"{seen.intensity:.1f} FLOP for each byte read or written, nothing fused"
         speed = seen.bound_speed()
         if seen.machine is not None and speed:
@@ -83,7 +84,8 @@ def list_facts(seen: XRay) -> dict[str, str]:
             told = f"{show_count(speed['step'])} {unit} a second".replace("  ", " ")
             if "generate" in speed:
                 told += f"; {show_count(speed['generate'])} a second when generating".replace("  ", " ")
-            fits = "" if run.memory["peak"] <= seen.machine.memory or not seen.machine.memory else " (does not fit there)"
+            room = seen.machine.memory or run.memory["peak"]
+            fits = "" if run.memory["peak"] <= room else f", which has not got this memory ({show_bytes(room)})"
             facts["at most"] = f"{told}, on one {seen.machine.name}{fits}"
     return facts
 
@@ -98,9 +100,16 @@ def _files(seen: XRay) -> Iterator[Line]:
     if weights.files:
         types = ", ".join(f"{count:,} {kind}" for kind, count in weights.types.items())
         size = show_bytes(sum(weights.files.values()))
-        yield "", f"  files       {len(weights.files)} of safetensors, {size}: {len(weights.tensors):,} tensors, {types}"
+        yield (
+            "",
+            f"  files       {len(weights.files)} of safetensors, {size}: {len(weights.tensors):,} tensors, {types}",
+        )
     if weights.pickled:
         yield "", f"  unread      {', '.join(weights.pickled)}: pickled, which only code can read"
+    for what, names in seen.misfit.items():
+        if names:
+            more = f", and {len(names) - 4:,} more" if len(names) > 4 else ""
+            yield "yellow", f"  {what:<12}{', '.join(names[:4])}{more}"
     if seen.tree is None:
         for tensor in list(weights.tensors.values())[:40]:
             yield "", f"    {tensor.name}  {show_shapes((tensor.shape,))}  {tensor.dtype}"
@@ -111,9 +120,10 @@ def _files(seen: XRay) -> Iterator[Line]:
 def _tree(tree: Part, depth: int | None) -> Iterator[Line]:
     rows: list[tuple[str, Row]] = [("bold", ("module", "parameters", "active", "FLOP", "share", "kept", "gives"))]
     rows += _rows(tree, tree, "", "", depth)
-    widths = [max(len(row[column]) for _, row in rows) for column in range(len(rows[0][1]))]
+    columns = [column for column in range(7) if any(row[column] not in ("", "-") for _, row in rows[1:])]
+    widths = {column: max(len(row[column]) for _, row in rows) for column in columns}
     for style, row in rows:
-        cells = [cell.ljust(width) if place in (0, 6) else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = (row[c].ljust(widths[c]) if c in (0, 6) else row[c].rjust(widths[c]) for c in columns)
         yield style, "  ".join(cells).rstrip()
 
 
