@@ -1,4 +1,4 @@
-"""Images: their classes, and their features."""
+"""Images: their classes, those that the caller thinks up too, and their features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from maquette.errors import InputError
 from maquette.images.fetching import load_image
 from maquette.pipelines.base import Pipeline, Row
 from maquette.pipelines.scores import apply_function, check_count, check_function, rank, usual_function
+from maquette.pipelines.text_classification import ZeroShotOptions
 
 
 class ImagePipeline(Pipeline):
@@ -69,6 +70,64 @@ class ImageClassificationPipeline(ImagePipeline):
         config = self.model.config
         function = options.function_to_apply or usual_function(config)
         return rank(apply_function(function, outputs[0]), config.id2label, options.top_k)
+
+
+@dataclass(kw_only=True)
+class ZeroShotImageOptions(ZeroShotOptions):
+    """Options of `zero-shot-image-classification`.
+
+    Attributes:
+        candidate_labels: the classes, as a list or with commas between.
+        hypothesis_template: the sentence that the label is put into.
+        tokenizer_kwargs: further options of the tokenizer's call.
+        timeout: in seconds, for images with an address.
+    """
+
+    hypothesis_template: str = "This is a photo of {}."
+    tokenizer_kwargs: dict[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+class ZeroShotImageClassificationPipeline(ImagePipeline):
+    """Sorts images into classes named in the call, by a model that compares images with texts.
+
+    `classifier(image, ["a cat", "a dog"])` gives `[{"score": 0.9, "label": "a cat"}, …]`, the likeliest first.
+    """
+
+    task = "zero-shot-image-classification"
+    auto_classes = ("AutoModelForZeroShotImageClassification",)
+    needs = ("image_processor", "tokenizer")
+    options_class = ZeroShotImageOptions
+
+    def __call__(self, inputs: Any, candidate_labels: Any = None, **options: Any) -> Any:
+        """Give the classes of an image, or of each image; `options` are those of `ZeroShotImageOptions`."""
+        given = {} if candidate_labels is None else {"candidate_labels": candidate_labels}
+        return super().__call__(inputs, **given, **options)
+
+    def prepare(self, items: list[Any], options: ZeroShotImageOptions) -> list[list[Row]]:
+        """Read the images."""
+        if not options.candidate_labels:
+            raise InputError("candidate_labels: give at least one label, classifier(image, ['a cat', 'a dog']).")
+        return self.prepare_images(items, options.timeout)
+
+    def forward(self, rows: list[Row], options: ZeroShotImageOptions) -> list[Any]:
+        """Compare some images with every label's sentence."""
+        sentences = [options.hypothesis_template.format(label) for label in options.candidate_labels]
+        call = {"padding": True, **getattr(self.model, "text_options", {}), **options.tokenizer_kwargs}
+        texts = self.tokenizer(sentences, return_tensors="pt", **call)
+        inputs = {name: value for name, value in texts.items() if self._takes(name)}
+        with torch.inference_mode():
+            return self.read(self.model(**self.place({**inputs, **self.gather(rows)})), rows, options)
+
+    def read(self, outputs: Any, rows: list[Row], options: ZeroShotImageOptions) -> list[Any]:
+        """Keep the scores of each image."""
+        return list(outputs["logits_per_image"].float().cpu().numpy())
+
+    def answer(self, rows: list[Row], outputs: list[Any], options: ZeroShotImageOptions) -> list[dict[str, Any]]:
+        """Rank the labels; a model says how its scores become probabilities, of all labels together unless it does."""
+        scores = apply_function(getattr(self.model, "score_function", "softmax"), outputs[0])
+        best = (-scores).argsort(kind="stable")
+        return [{"score": float(scores[place]), "label": options.candidate_labels[place]} for place in best]
 
 
 @dataclass(kw_only=True)

@@ -20,6 +20,7 @@ TASKS = {
     "text-generation": "text_generation:TextGenerationPipeline",
     "fill-mask": "text_tokens:FillMaskPipeline",
     "image-classification": "images:ImageClassificationPipeline",
+    "zero-shot-image-classification": "images:ZeroShotImageClassificationPipeline",
     "audio-classification": "sounds:AudioClassificationPipeline",
     "automatic-speech-recognition": "sounds:AutomaticSpeechRecognitionPipeline",
     "feature-extraction": "text_tokens:FeatureExtractionPipeline",

@@ -91,6 +91,7 @@ class _ByteLevel(EdgeTokens):
     Class attributes:
         pattern: what texts are cut into before pairs are merged.
         normal_form: the form of Unicode that texts are brought to, such as "NFC", where the model has one.
+        suffix: the mark of a word's end in the vocabulary, where it has one.
     """
 
     vocab_files_names: ClassVar[dict[str, str]] = {
@@ -101,6 +102,7 @@ class _ByteLevel(EdgeTokens):
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
     pattern: ClassVar[str] = GPT2_PATTERN
     normal_form: ClassVar[str | None] = None
+    suffix: ClassVar[str | None] = None
 
     def _assemble_backend(self, vocab: Any, merges: Any, settings: Mapping[str, Any]) -> Tokenizer:
         """Make the Rust library's tokenizer of a vocabulary and merges, given as such or as files."""
@@ -127,6 +129,7 @@ class _ByteLevel(EdgeTokens):
             pattern=self.pattern,
             normal_form=self.normal_form,
             unk_token=None if unknown is None else str(unknown),
+            suffix=self.suffix,
         )
 
     @classmethod

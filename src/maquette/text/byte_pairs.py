@@ -57,6 +57,7 @@ def make_backend(
     normal_form: str | None = None,
     ignore_merges: bool = False,
     unk_token: str | None = None,
+    suffix: str | None = None,
 ) -> Tokenizer:
     """Make the Rust library's tokenizer of a vocabulary and the merges, the first of which come first.
 
@@ -65,11 +66,13 @@ def make_backend(
         normal_form: "NFC" or the like, where texts are brought to one.
         ignore_merges: take a word that is in the vocabulary whole.
         unk_token: stands for bytes that the vocabulary lacks; these are left out without it.
+        suffix: marks the end of a word.
     """
-    lacking = [character for character in BYTES if character not in vocabulary]
+    lacking = [one for one in BYTES if one not in vocabulary or one + (suffix or "") not in vocabulary]
     unknown = unk_token if lacking and unk_token in vocabulary else None
+    ends: Any = {} if suffix is None else {"end_of_word_suffix": suffix}
     model = ask(
-        lambda: BPE(dict(vocabulary), list(merges), ignore_merges=ignore_merges, unk_token=unknown),
+        lambda: BPE(dict(vocabulary), list(merges), ignore_merges=ignore_merges, unk_token=unknown, **ends),
         lambda why: FileFormatError(f"The merges do not go with the vocabulary: {why}."),
     )
     backend = Tokenizer(model)
