@@ -21,14 +21,18 @@ WHOLE = (
     "bert-BertForMaskedLM",
     "modernbert-ModernBertModel",
     "whisper-WhisperForConditionalGeneration",
+    "clip-CLIPModel",
+    "dinov2-Dinov2Backbone",
+    "convnext-ConvNextBackbone",
 )
+FAMILIES = {"modernbert", "clip", "dinov2", "convnext"}
 QUICK = ("batch", "gradients", "reload")
 GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 
 
 def is_relative(case) -> bool:
     """Tell whether a case is one that another one stands for."""
-    is_of_many = case.card.model_type == "modernbert" or not {*GENERATING}.isdisjoint(case.card.models)
+    is_of_many = case.card.package.rpartition(".")[2] in FAMILIES or not {*GENERATING}.isdisjoint(case.card.models)
     return is_of_many and str(case) not in WHOLE
 
 

@@ -7,7 +7,7 @@ and a model that derives from `BackboneMixin` and says how many channels each st
 import contextlib
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from maquette.configuration import PretrainedConfig
@@ -211,6 +211,7 @@ class BackboneMixin:
         self,
         states: Sequence[Any],
         *,
+        finish: Callable[[str, Any], Any] | None = None,
         attentions: tuple[Any, ...] | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -219,12 +220,15 @@ class BackboneMixin:
 
         Args:
             states: one tensor for every stage, in the order of `stage_names`.
+            finish: makes the map of a stage, by its name, of its state, which is the map unless given.
             attentions: attention weights, where they were asked for.
             output_hidden_states: give `states` too; unless given, as in the configuration.
             return_dict: unless given, as in the configuration.
         """
         chosen: Any = self
         maps = tuple(states[place] for place in self.config.out_indices)
+        if finish is not None:
+            maps = tuple(finish(name, state) for name, state in zip(self.out_features, maps, strict=True))
         hidden = tuple(states) if chosen._chosen("output_hidden_states", output_hidden_states) else None
         output = BackboneOutput(feature_maps=maps, hidden_states=hidden, attentions=attentions)
         return output if chosen._chosen("return_dict", return_dict) else output.to_tuple()

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from maquette.errors import ConfigurationError
 from maquette.modeling.activations import ACT2FN
@@ -18,6 +17,7 @@ from maquette.modeling.outputs import BaseModelOutputWithPooling, ModelOutput
 from maquette.modeling.packing import Layout, attention, lay_out
 from maquette.modeling.patches import check_images, draw_images
 from maquette.modeling.tower_configurations import ImageTowerConfig, TextTowerConfig, TowerConfig
+from maquette.modeling.vision import stretch_positions
 
 Opt = Tensor | None
 
@@ -153,21 +153,8 @@ class ImageEmbeddings(nn.Module):
         x = patches.flatten(2).transpose(1, 2)
         if self.class_embedding is not None:
             x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)  # (batch, tokens, width)
-        table, grid = self.position_embedding.weight, (patches.shape[2], patches.shape[3])
-        return x + (table if grid == self.config.grid else stretch_positions(table, self.config.grid, grid))
-
-
-def stretch_positions(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Draw the positions of one grid from those of another, bicubically, in float32.
-
-    Args:
-        table: `(tokens, width)`; what stands before the grid's own stays as it is.
-        old, new: rows and columns of the grids.
-    """
-    before = len(table) - old[0] * old[1]
-    grid = table[before:].float().unflatten(0, old).permute(2, 0, 1)[None]  # (1, width, rows, columns)
-    grid = interpolate(grid, size=new, mode="bicubic", align_corners=False)[0].flatten(1).T
-    return torch.cat([table[:before], grid.to(table.dtype)])
+        grid = patches.shape[2], patches.shape[3]
+        return x + stretch_positions(self.position_embedding.weight, self.config.grid, grid)
 
 
 # Towers ----------------------------------------------------------------------------------------------------------
