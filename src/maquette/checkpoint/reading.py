@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,9 +219,8 @@ def _no_weights(source: Source, single: str, index: str) -> MissingFileError:
     if pickled := [name for name in names if PICKLED.match(name)]:
         return MissingFileError(
             f"{source.label!r} has no {single}, only {', '.join(pickled)}. maquette does not unpickle weights: that "
-            "runs whatever code is in the file. If you trust it, convert it once with torch and safetensors:\n"
-            "    from safetensors.torch import save_file\n"
-            f"    save_file(torch.load({pickled[0]!r}, weights_only=True), {single!r}, {{'format': 'pt'}})"
+            "runs whatever code is in the file. Convert it once, in a child process that lets nothing of it run:\n"
+            f"    maquette convert {shlex.quote(source.label)} NEW-FOLDER"
         )
     variants = [name for name in names if re.search(r"\.safetensors(\.index(\.[\w.+-]+)?\.json)?$", name)]
     found = f" It has {', '.join(variants)}: pass variant=… for one of them." if variants else ""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from maquette.cli.check import check
+from maquette.cli.convert import convert
 from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.cli.xray import xray
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(new)
 app.command()(check)
 app.command()(xray)
+app.command()(convert)
 
 
 def write(lines: Iterable[Line]) -> None:

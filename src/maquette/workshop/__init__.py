@@ -6,6 +6,8 @@ Each is also a command of `maquette` on the command line, of nearly the same nam
 from maquette.workshop.checking import PURPOSES as PURPOSES
 from maquette.workshop.checking import Examination as Examination
 from maquette.workshop.checking import check as check
+from maquette.workshop.conversion import Conversion as Conversion
+from maquette.workshop.conversion import convert as convert
 from maquette.workshop.packages import make_package as make_package
 from maquette.workshop.targets import Target as Target
 from maquette.workshop.targets import open_target as open_target
