@@ -140,6 +140,16 @@ def test_drafts_change_nothing(kind, sampled) -> None:
     assert model.generate(PROMPTS, prompt_lookup_num_tokens=4, **settings).tolist() == expected
 
 
+@pytest.mark.parametrize("rows", [None, 1, 2, 3])
+def test_rows_that_end_at_once_leave_before_anything_is_drafted(rows) -> None:
+    model = make("full")
+    firsts = [row[0] for row in new_tokens(model.generate(PROMPTS, max_new_tokens=1, eos_token_id=-1), 9)]
+    for end in firsts:
+        settings = {"max_new_tokens": 6, "eos_token_id": end}
+        expected = model.generate(PROMPTS, **settings).tolist()
+        assert model.generate(PROMPTS, **settings, assistant_model=model, max_rows=rows).tolist() == expected
+
+
 def test_good_drafts_save_forwards() -> None:
     model, counts = make("full"), []
     model.generation_config.eos_token_id = None

@@ -392,6 +392,8 @@ def test_states_do_for_texts_and_cached_rows_go_on():
     drafted = model.generate(ids, max_new_tokens=6, prompt_lookup_num_tokens=2)
     assert torch.equal(drafted, expected)
     assert torch.equal(model.generate(ids, max_new_tokens=6, assistant_model=small("bart tied")), expected)
+    waiting = {"assistant_model": model, "max_rows": 2, "num_assistant_tokens": 2}  # texts come after others
+    assert torch.equal(model.generate(TEXTS, max_new_tokens=6, **waiting), model.generate(TEXTS, max_new_tokens=6))
 
 
 def test_a_start_token_that_is_the_one_for_padding_is_read_once():

@@ -3,7 +3,11 @@
 Several tokens are then read in the time of one (Leviathan et al. 2023; Saxena 2023 for guesses from the prompt itself).
 """
 
+import itertools
 from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from maquette.generation.cache import BLOCK
 from maquette.generation.ragged_ids import RaggedIds
@@ -63,7 +67,7 @@ class Assistant:
         guesses: list[list[int]] = [[] for _ in unread]
         live = set(range(len(unread)))
         for _ in range(min(self.count, MOST)):
-            logits = self.reader.read(0, unread, numbers=rows.texts)["logits"][:, -1]
+            logits = self._read_on(rows, unread)
             self.read = [read + len(new) for read, new in zip(self.read, unread, strict=True)]
             best = logits.float().softmax(-1).max(-1)
             for row, (share, token) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
@@ -77,6 +81,15 @@ class Assistant:
             unread = [ids[row] if row in live else ids[row, :0] for row in range(len(unread))]
         return guesses
 
+    def _read_on(self, rows: RaggedIds, unread: Sequence[Tensor]) -> Tensor:
+        """Give `(rows, vocabulary)`; rows that are new are read by themselves, with what else belongs to them."""
+        found, first = [], 0
+        for _, same in itertools.groupby(self.read, bool):
+            end = first + len(list(same))
+            found.append(self.reader.read(first, unread[first:end], numbers=rows.texts[first:end])["logits"][:, -1])
+            first = end
+        return torch.cat(found) if len(found) > 1 else found[0]
+
     def learn(self, rows: RaggedIds, accepted: Sequence[int]) -> None:
         """Take back what was wrong, and guess more or fewer tokens from now on."""
         kept = [min(read, length - 1) for read, length in zip(self.read, rows.lengths, strict=True)]
@@ -87,9 +100,12 @@ class Assistant:
 
     def leave(self, order: Sequence[int]) -> None:
         """Follow the rows to their new slots."""
+        known = len(self.read)  # rows that ended at once, or came since, have not been read here
         for target, source in enumerate(order):
-            if source != target:
+            if source < known and source != target:
                 self.reader.move(source, target)
-        for slot in range(len(order), len(self.read)):
+            elif source >= known > target:
+                self.reader.clear(target)
+        for slot in range(len(order), known):
             self.reader.clear(slot)
-        self.read = [self.read[source] for source in order]
+        self.read = [self.read[source] if source < known else 0 for source in order]
