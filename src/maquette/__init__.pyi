@@ -444,6 +444,13 @@ from maquette.models.llama.tokenization import LlamaTokenizer as LlamaTokenizer
 from maquette.models.llama.tokenization import LlamaTokenizerFast as LlamaTokenizerFast
 from maquette.models.llama.tokenization import Qwen2Tokenizer as Qwen2Tokenizer
 from maquette.models.llama.tokenization import Qwen2TokenizerFast as Qwen2TokenizerFast
+from maquette.models.llava.configuration import LlavaConfig as LlavaConfig
+from maquette.models.llava.modeling import LlavaCausalLMOutputWithPast as LlavaCausalLMOutputWithPast
+from maquette.models.llava.modeling import LlavaForConditionalGeneration as LlavaForConditionalGeneration
+from maquette.models.llava.modeling import LlavaModel as LlavaModel
+from maquette.models.llava.modeling import LlavaModelOutputWithPast as LlavaModelOutputWithPast
+from maquette.models.llava.modeling import LlavaPreTrainedModel as LlavaPreTrainedModel
+from maquette.models.llava.processing import LlavaProcessor as LlavaProcessor
 from maquette.models.mixtral.configuration import MixtralConfig as MixtralConfig
 from maquette.models.mixtral.configuration import Qwen3MoeConfig as Qwen3MoeConfig
 from maquette.models.mixtral.modeling import MixtralForCausalLM as MixtralForCausalLM

@@ -29,13 +29,15 @@ from maquette import (
 from maquette.registry import built_in_cards
 from maquette.testing import check_model
 
-ROWS, WIDTH = 3, 12
+ROWS, WIDTH = 3, 26
 TEXT = {"vocab_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24}
 BERT = {**TEXT, "model_type": "bert", "hidden_size": 16, "max_position_embeddings": 18, "initializer_range": 0.4}
 GPT2 = {"model_type": "gpt2", "vocab_size": 40, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 16}
 GPT2 |= {"bos_token_id": 39, "eos_token_id": 39, "initializer_range": 0.4}
 VIT = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 12}
 VIT |= {"patch_size": 4, "intermediate_size": 24, "initializer_range": 0.4}
+LLAMA = {"model_type": "llama", "vocab_size": 40, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2}
+LLAMA |= {"num_attention_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.4, "eos_token_id": 39}
 SOUND = {**built_in_cards()["wav2vec2"].tiny, "model_type": "wav2vec2", "mask_time_prob": 0.0, "initializer_range": 0.3}
 STARTS = {"decoder_start_token_id": 1, "pad_token_id": 0}
 SHORT = {"do_sample": False, "max_new_tokens": 8}
@@ -63,12 +65,31 @@ class Case:
         return {"class": self.class_name, "inputs": self.inputs, "labels": self.labels, "outputs": self.outputs, **more}
 
 
+class TowerCase(Case):
+    """A tower of images before a decoder."""
+
+    outputs = ("logits", "image_hidden_states")
+
+    def __init__(self, count, **fields):
+        self.labels = {"labels": f"labels.{count}"}
+        inputs = {"input_ids": f"prompts.{count}", "attention_mask": "mask.prompts", "pixel_values": "images"}
+        super().__init__("LlavaForConditionalGeneration", VIT, LLAMA, **inputs)
+        self.fields = {"image_token_index": 38, "image_seq_length": count, **fields}
+
+    def config(self):
+        return maquette.LlavaConfig(vision_config=VIT, text_config=LLAMA, **self.fields)
+
+
 TEXTS = {"input_ids": "ids", "attention_mask": "mask"}
 CASES = {
     "bert2bert": Case("EncoderDecoderModel", BERT, BERT, **TEXTS),
     "bert2gpt2": Case("EncoderDecoderModel", BERT, GPT2, **TEXTS),
     "vit2gpt2": Case("VisionEncoderDecoderModel", VIT, GPT2, pixel_values="images"),
     "vit2bert": Case("VisionEncoderDecoderModel", VIT, BERT, pixel_values="images"),
+    "vit2llama": TowerCase(9),
+    "vit2llama, several layers": TowerCase(
+        10, vision_feature_layer=[-2, 1], vision_feature_select_strategy="full", multimodal_projector_bias=False
+    ),
     "sound2bert": Case("SpeechEncoderDecoderModel", SOUND, BERT, input_values="sounds", attention_mask="samples"),
 }
 
@@ -78,7 +99,17 @@ def make_inputs() -> dict[str, torch.Tensor]:
     labels = torch.randint(3, 39, (ROWS, 6))
     labels[1, 3:] = labels[2, 5:] = -100
     mask = (torch.arange(9) < torch.tensor([9, 4, 6])[:, None]).long()
+    prompts, starts, told = torch.randint(3, 38, (ROWS, 16)), (2, 5, 1), {}
+    prompts_mask = (torch.arange(16) >= torch.tensor([0, 3, 1])[:, None]).long()
+    for count in (9, 10):  # features of an image, without CLS and with it
+        told[f"prompts.{count}"] = prompts.clone()
+        for row, start in enumerate(starts):
+            told[f"prompts.{count}"][row, start : start + count] = 38
+        is_told = (told[f"prompts.{count}"] != 38) & (prompts_mask.cumsum(1) > 1)
+        told[f"labels.{count}"] = prompts.masked_fill(~is_told, -100)
     return {
+        **told,
+        "mask.prompts": prompts_mask,
         "ids": torch.randint(3, 39, (ROWS, 9)) * mask,
         "mask": mask,
         "images": torch.randn(ROWS, 3, 12, 12),
@@ -112,16 +143,17 @@ def test_equals_the_peer(exchange, name, whose):
     given = {key: inputs[value] for key, value in case.inputs.items()}
     output = model(**given, **{key: inputs[value] for key, value in case.labels.items()})
     output.loss.backward()
-    real = inputs["labels"] != -100
+    real = inputs[case.labels["labels"]] != -100
     assert_near(output.loss, expected["loss"])
     assert_near(output.logits[real], expected["logits"][real])
-    if "attention_mask" not in given:
-        assert_near(output.encoder_last_hidden_state, expected["encoder_last_hidden_state"])
+    for key in case.outputs[1:]:
+        if "attention_mask" not in given or key == "image_hidden_states":
+            assert_near(output[key], expected[key].view_as(output[key]))
     gradients = {key[5:]: value for key, value in expected.items() if key.startswith("grad.")}
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     if "vit" in name:  # the peer has renamed ViT's modules, and reads the published names
         gradients = {key: value for key, value in gradients.items() if key in found}
-        assert {key for key in found if not key.startswith("encoder.")} <= gradients.keys()
+        assert {key for key in found if not key.startswith(("encoder.", "model.vision_tower."))} <= gradients.keys()
     assert "vit" in name or found.keys() == gradients.keys()
     for key, value in gradients.items():
         assert_near(found[key], value, key, among=gradients.values(), steps=STEPS_OF_GRADIENTS, least=0.0)
@@ -248,3 +280,84 @@ def test_gpt2_alone_looks_at_nothing() -> None:
     ids = make_inputs()["ids"]
     with pytest.raises(ValueError, match="has no cross-attention: add_cross_attention=True"):
         plain(ids, encoder_hidden_states=torch.zeros(ROWS, 2, 12))
+
+
+# Images in texts ---------------------------------------------------------------------------------------------------
+
+
+def test_rows_may_have_any_number_of_images() -> None:
+    """Each row gives what it gives alone with its own images, one after the other, whatever waits."""
+    model, images = small("vit2llama"), make_inputs()["images"]
+    mark = [38] * 9
+    rows, owned = [[5, *mark, 6, *mark], [7, 8, 9], [4, *mark]], (images[:2], None, images[2:])
+    found = model.generate(rows, pixel_values=images, max_new_tokens=5, max_rows=2)
+    for row, own in zip(range(3), owned, strict=True):
+        alone = model.generate([rows[row]], max_new_tokens=5, **({} if own is None else {"pixel_values": own}))
+        new = alone[0, len(rows[row]) :]
+        assert found[row, 20 : 20 + len(new)].tolist() == new.tolist()
+
+
+def test_published_names_are_read(tmp_path) -> None:
+    model = small("vit2llama")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    renamed = {name.replace("model.language_model.", "language_model.model."): value for name, value in weights.items()}
+    renamed = {
+        name.removeprefix("model.").replace("lm_head", "language_model.lm_head"): v for name, v in renamed.items()
+    }
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_images_and_their_tokens_belong_together() -> None:
+    model, inputs = small("vit2llama"), make_inputs()
+    prompts, images = inputs["prompts.9"], inputs["images"]
+    with pytest.raises(ValueError, match="27 image tokens, and there are no pixel_values"):
+        model(prompts)
+    with pytest.raises(ValueError, match="27 image tokens, and 2 images make 18 features"):
+        model(prompts, pixel_values=images[:2])
+    with pytest.raises(ValueError, match="0 image tokens, and 3 images make 27 features"):
+        model(torch.ones_like(prompts), pixel_values=images)
+    with pytest.raises(ValueError, match="pixel_values came with inputs_embeds"):
+        model(inputs_embeds=torch.zeros(ROWS, 4, 12), pixel_values=images)
+    with pytest.raises(InputError, match="which 2 images cannot share equally"):
+        model.generate(prompts, pixel_values=images[:2])
+    with pytest.raises(InputError, match="vision_tower is a BertModel, which reads input_ids"):
+        maquette.LlavaForConditionalGeneration(maquette.LlavaConfig(vision_config=BERT, text_config=LLAMA))
+    with pytest.raises(ConfigurationError, match="vision_config: no model_type"):
+        maquette.LlavaConfig.from_dict({"vision_config": {"hidden_size": 3}, "text_config": LLAMA})
+
+
+def make_processor(**settings):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from maquette import LlavaProcessor, PreTrainedTokenizerFast, ViTImageProcessor
+
+    words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "<image>", "what", "is", "this"])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "additional_special_tokens": ["<image>"]}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    return LlavaProcessor(ViTImageProcessor(size={"height": 12, "width": 8}), tokenizer, **settings)
+
+
+def test_a_processor_puts_in_as_many_tokens_as_there_are_features(tmp_path) -> None:
+    import numpy as np
+
+    settings = {"patch_size": 4, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    processor = make_processor(**settings)
+    image = np.zeros((20, 20, 3), dtype=np.uint8)
+    processor.save_pretrained(tmp_path)
+    for each in (processor, maquette.AutoProcessor.from_pretrained(tmp_path)):
+        batch = each([image, image], ["what is <image>", "<image> this"], padding=True, return_tensors="pt")
+        assert batch["pixel_values"].shape == (2, 3, 12, 8)
+        expected = [[3, 4, *[2] * 6], [*[2] * 6, 5, 0]]  # 3 rows of 2 patches, and CLS left out
+        assert batch["input_ids"].tolist() == expected and batch["attention_mask"].sum() == 15
+    with pytest.raises(InputError, match="have 1 marks '<image>', and there are 2 images"):
+        processor([image, image], "<image>")
+    with pytest.raises(ConfigurationError, match="needs patch_size"):
+        make_processor()(image, "<image>")
+    with pytest.raises(ConfigurationError, match="LlavaProcessor needs tokenizer"):
+        maquette.LlavaProcessor(processor.image_processor)

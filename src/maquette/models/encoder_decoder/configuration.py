@@ -4,6 +4,7 @@ import copy
 from typing import Any, Self
 
 from maquette import PretrainedConfig
+from maquette.configuration.composed import check_parts
 
 
 class EncoderDecoderConfig(PretrainedConfig):
@@ -26,6 +27,7 @@ class EncoderDecoderConfig(PretrainedConfig):
     pad_token_id: int | None = None
 
     def validate(self) -> None:
+        check_parts(self)
         if self.tie_encoder_decoder:
             raise ValueError("tie_encoder_decoder=True: each part has weights of its own here; leave it out.")
         own = copy.deepcopy(self.decoder)  # the one that was given may be an encoder's, too
