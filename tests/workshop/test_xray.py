@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from headless_page import CHROMIUM, act, open_page, read_elements
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -30,7 +31,7 @@ from maquette import (
 from maquette.errors import ConfigurationError, FileFormatError
 from maquette.registry import card_for
 from maquette.testing.labels import label_names, make_labels
-from maquette.workshop.xray import xray
+from maquette.workshop.xray import write_page, xray
 from maquette.workshop.xray.inputs import find_loss, make_inputs
 from maquette.workshop.xray.terminal import show_bytes, show_count, show_lines
 
@@ -217,7 +218,7 @@ def test_large_models_take_little() -> None:
     script = """
 import pathlib, re
 from maquette import Qwen3MoeConfig
-from maquette.workshop.xray import xray
+from maquette.workshop.xray import write_page, xray
 sizes = {"hidden_size": 7168, "num_hidden_layers": 61, "num_attention_heads": 64, "num_key_value_heads": 8}
 experts = {"head_dim": 128, "moe_intermediate_size": 2048, "num_experts": 384, "num_experts_per_tok": 8}
 seen = xray(Qwen3MoeConfig(**sizes, **experts, vocab_size=163840), dtype="bf16", auto_class="AutoModelForCausalLM")
@@ -264,7 +265,7 @@ def test_a_repository_is_read_by_ranges(saved: Path, tmp_path: Path, monkeypatch
     with LoopbackHub() as hub:
         hub.add_commit("ada/masked", {path.name: path.read_bytes() for path in saved.iterdir() if path.is_file()})
         script = """
-from maquette.workshop.xray import xray
+from maquette.workshop.xray import write_page, xray
 seen = xray("ada/masked", length=16)
 print(seen.kind, seen.weights.count == seen.parameters, sorted(seen.weights.files.values()))
 """
@@ -345,3 +346,57 @@ def test_the_command(saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     answer = json.loads(capsys.readouterr().out)
     assert ended.value.code == 0 and answer["class"] == "DistilBertForMaskedLM" and answer["train"]
     assert answer["parameters"]["tied"] == 3200 and answer["tree"]["parts"][0]["name"] == "distilbert"
+
+
+# The page ---------------------------------------------------------------------------------------------------------
+
+browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium, which opens the page, is not installed")
+
+
+class Hostile(LoopModel):
+    """A model with names that a page must not obey."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.add_module("</script><b>&", nn.Linear(2, 2))
+
+
+def test_the_page_has_every_module_without_scripts(tmp_path: Path) -> None:
+    page = read_elements(write_page(xray(Hostile, batch=2), tmp_path / "page.html").read_text())
+    names = [row.one("span", cls="name").text for row in page.one("ul", cls="tree").all(cls="row")]
+    assert names == [
+        "module",
+        "Hostile Hostile",
+        "first GRU",
+        *[name for name in names if name.startswith("loop Loop estimated")],
+        "router Linear",
+        "experts ModuleList",
+        "0 – 3 4 alike Linear",
+        "</script><b>& Linear",
+    ]
+    assert not page.all("b")
+
+
+@browser
+def test_areas_are_drawn_and_zoomed_and_searched(tmp_path: Path) -> None:
+    path = write_page(xray(LlamaConfig(**LLAMA), length=16, **CAUSAL), tmp_path / "page.html")
+    opened = open_page(path)
+    tiles = {tile["data-path"]: tile for tile in opened.page.all("button", cls="tile")}
+    assert not opened.console and {"", "model", "lm_head", "model.layers.0", "model.layers.0.mlp.up_proj"} <= {*tiles}
+
+    def area(path: str) -> float:
+        sides = dict(part.split(": ") for part in tiles[path]["style"].rstrip(";").split("; "))
+        return float(sides["width"][:-2]) * float(sides["height"][:-2])
+
+    mlp, attention = 3 * 64 * 96, 64 * (64 + 32 + 32) + 64 * 64
+    assert area("model.layers.0.mlp") / area("model.layers.0.self_attn") == pytest.approx(mlp / attention, rel=0.15)
+    acted = act(path, "zoom(root.parts[0].parts[1]); search.value = 'q_proj'; mark();")
+    hits = [tile["data-path"] for tile in acted.page.all("button", cls="hit")]
+    assert hits == ["model.layers.0.self_attn.q_proj"] and acted.page.one("span", cls="quiet").text == "1 in the tree"
+
+
+def test_a_model_that_was_not_built_has_no_page(saved: Path, tmp_path: Path) -> None:
+    (saved / "config.json").write_text('{"model_type": "nobody-knows"}')
+    with pytest.raises(ConfigurationError, match="no modules to show"):
+        write_page(xray(saved), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

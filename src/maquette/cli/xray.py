@@ -1,5 +1,6 @@
 """`maquette xray`: what a model is and what it costs, from its configuration alone."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,7 @@ def xray(
         str, typer.Option(help="What speed is told for: h100, cpu, … or flops=1e14,bandwidth=1e12.")
     ] = "h100",
     depth: Annotated[int | None, typer.Option(min=0, help="How deep the tree goes.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page to look at.")] = None,
     settings: SetOption = None,
     auto_class: AsOption = None,
     trust_remote_code: TrustOption = False,
@@ -48,4 +50,8 @@ def xray(
         trust_remote_code=trust_remote_code or None,
         revision=revision,
     )
+    if html is not None:
+        from maquette.workshop.xray.page import write_page
+
+        write_page(seen, html)
     answer(seen.to_dict(), show_lines(seen, depth=depth), as_json=as_json)
