@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import foreign_decoders
+import foreign_seq2seq
 import pytest
 import torch
 from foreign_decoders import CASES, KINDS, PROMPTS
 from torch import Tensor, nn
 
-from maquette import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from maquette import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedModel
 from maquette.errors import InputError
 from maquette.generation.foreign_caches import DynamicCache, StaticCache
 from maquette.modeling.outputs import CausalLMOutput
@@ -337,3 +338,69 @@ def test_a_static_cache_gives_what_a_growing_one_does() -> None:
     assert dynamic.get_mask_sizes(torch.arange(2), 0) == (7, 0) and static.get_mask_sizes(2) == (9, 0)
     with pytest.raises(ValueError, match="max_cache_len"):
         StaticCache()
+
+
+# With an encoder ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=foreign_seq2seq.KINDS)
+def ferry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    place = tmp_path_factory.mktemp("ferry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAQUETTE_HOME", str(place / "home"))
+        folder = foreign_seq2seq.write(request.param, place / "saved")
+        yield AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True).eval()
+
+
+@pytest.mark.parametrize("given", [{}, {"num_beams": 3}, {"max_rows": 2}, {"do_sample": True, "seed": 3}], ids=str)
+def test_foreign_decoders_that_look_at_an_encoder(
+    ferry: Any, given: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What whole texts give without a cache; the encoder reads each prompt once, and the decoder a token at a time."""
+    texts, begins = foreign_seq2seq.TEXTS, [[1], [1, 5, 6], [1, 7], [1]]
+    for more in ({}, {"decoder_input_ids": begins}):
+        settings = {"max_new_tokens": 7, **given, **more}
+        expected = ferry.generate(texts, use_cache=False, **settings)
+        assert any(2 not in row[2:] for row in expected.tolist())
+        ferry.generate(texts, **settings)  # in which the style is found
+        ferry.encoder.reads, ferry.widths[:] = 0, []
+        assert torch.equal(ferry.generate(texts, **settings), expected)
+        assert ferry.encoder.reads == len(texts) and max(ferry.widths) <= 3 and ferry.widths.count(1) > 4
+        assert "computed again for every token" not in caplog.text
+        states = ferry.encoder(*_padded(texts))
+        handed = ferry.generate(encoder_outputs=states, attention_mask=_padded(texts)[1], **settings)
+        assert torch.equal(handed, expected)
+
+
+def _padded(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
+    return ids, (ids != 0).long()
+
+
+def test_foreign_decoders_give_states_of_drafts_and_are_not_compiled(ferry: Any, caplog: Any) -> None:
+    texts = foreign_seq2seq.TEXTS
+    expected = ferry.generate(texts, max_new_tokens=6)
+    assert torch.equal(ferry.generate(texts, max_new_tokens=6, prompt_lookup_num_tokens=2), expected)
+    assert torch.equal(ferry.generate(texts, max_new_tokens=6, compile_config={}), expected)
+    assert "compile_config has no effect: Ferry" in caplog.text
+
+
+def test_prompts_with_more_than_ids_are_read_at_once(caplog: Any) -> None:
+    """Which piece an image belongs to, only the model knows."""
+    model = foreign_decoders_plain()
+    model.generate([[1, 2, 3, 4]], max_new_tokens=1, prefill_chunk_size=2, shift=torch.ones(1, 1))
+    assert "prefill_chunk_size=2 has no effect here: prompts come with shift" in caplog.text
+
+
+def foreign_decoders_plain() -> Any:
+    class Plain(PreTrainedModel):
+        config_class = PretrainedConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.embed = nn.Embedding(8, 8)
+
+        def forward(self, input_ids: Tensor, shift: Tensor | None = None) -> CausalLMOutput:
+            return CausalLMOutput(logits=self.embed(input_ids))
+
+    return Plain(PretrainedConfig(extra={"vocab_size": 8}))

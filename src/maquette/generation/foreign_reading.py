@@ -26,7 +26,8 @@ from maquette.generation.foreign_caches import (
     list_tensors,
     take_rows,
 )
-from maquette.generation.step_outputs import join_rows, pick_row
+from maquette.generation.foreign_pairs import EncoderDecoderCache, encode
+from maquette.generation.step_outputs import join_rows, name_states, pick_row
 
 NAMES = ("past_key_values", "past", "cache_params", "state", "mems")  # what code calls its cache
 
@@ -121,6 +122,8 @@ class ForeignReader:
         whole: gives the logits of rows without a cache, `(slots) -> (rows, length, vocabulary)`, to check it once.
         inputs: what else belongs to each prompt.
         options: arguments for every call.
+        prefix: of the arguments that take new tokens: "decoder_" where an encoder takes `input_ids`. All prompts are
+            read by it first, and every call is given its states.
     """
 
     can_rewind = True
@@ -133,14 +136,17 @@ class ForeignReader:
         whole: Callable[[int, Tensor], Tensor],
         inputs: Mapping[str, Tensor] | None = None,
         options: Mapping[str, Any] | None = None,
+        prefix: str = "",
         device: Any = "cpu",
     ) -> None:
-        self.model, self.names, self.whole, self.device = model, names, whole, device
+        self.model, self.names, self.whole, self.device, self.prefix = model, names, whole, device, prefix
         self.inputs = dict(inputs or {})
         self.options = {**(options or {}), **({"return_dict": True} if "return_dict" in names else {})}
         self.slots: dict[int, _Slot] = {}
         self.is_known = model in _known
-        self.styles = iter([_known[model]] if self.is_known else _list_styles(model, names))
+        styles = [_known[model]] if self.is_known else [*_list_styles(model, names)]
+        self.styles = iter([style for style in styles if not (prefix and style.prepares)])
+        self.is_encoded = not prefix
         self.style = next(self.styles, None)
         self.is_alone = False  # rows of one cache cannot be told apart
         self.is_apart = False  # rows read several tokens at once, which no one has tried with padding
@@ -153,6 +159,11 @@ class ForeignReader:
         """
         for place, number in enumerate(numbers, start=first):
             self.slots.setdefault(place, _Slot(number, []))
+        if not self.is_encoded:
+            encoded = encode(self.model, self.inputs)
+            if encoded is None or "encoder_outputs" not in self.names:
+                raise UnusableCacheError
+            self.inputs, self.is_encoded = encoded, True
         while self.style is not None:
             try:
                 output = self._read([self.slots[first + place] for place in range(len(rows))], list(rows), last)
@@ -203,7 +214,7 @@ class ForeignReader:
         takes_padding = "attention_mask" in self.names and "position_ids" in self.names and _pads.get(self.model, True)
         groups = [part.group for part in parts if part.group is not None]
         is_step = len(groups) == len(parts) > 1 and all(len(row[0]) == 1 for part in parts for row in part.unread)
-        if not (self.is_known and takes_padding and is_step) or self.is_apart:
+        if not (self.is_known and takes_padding and is_step) or self.is_apart or self.prefix:
             return None
         lengths = [group.length for group in groups]
         axes = [group.axes for group in groups]
@@ -272,9 +283,10 @@ class ForeignReader:
         assert self.style is not None
         group, count = part.group, sum(map(len, part.unread[0]))
         length = (group.length if group else 0) + count
-        cache = group.cache if group else _make_cache(self.model) if self.style.is_given else None
+        cache = group.cache if group else self._make_cache() if self.style.is_given else None
         before = [tensor.shape for tensor in list_tensors(cache)]
         output = self.model(**self._arguments(part, cache, length, count, last))
+        name_states(output, self.prefix)
         if output["logits"].shape[1] < min(last, count):
             raise UnusableCacheError
         kept = next((output[n] for n in dict.fromkeys((self.style.name, *NAMES)) if output.get(n) is not None), cache)
@@ -286,19 +298,26 @@ class ForeignReader:
         padding = part.padding if any(part.padding) else []
         return output, _Group(kept, len(part.slots), length, find_axes(before, after, count), padding)
 
+    def _make_cache(self) -> Any:
+        """Make an empty cache: of the classes that the model's own code knows by these names, where there are such."""
+        own = _find_class(self.model, "DynamicCache", DynamicCache)
+        return (
+            _find_class(self.model, "EncoderDecoderCache", EncoderDecoderCache)(own(), own()) if self.prefix else own()
+        )
+
     def _arguments(self, part: _Part, cache: Any, length: int, count: int, last: int) -> dict[str, Any]:
         assert self.style is not None
         new = torch.stack([join_tokens(row, self.model) for row in part.unread]).to(self.device)
-        kind = "inputs_embeds" if new.ndim == 3 else "input_ids"
+        kind = self.prefix + ("inputs_embeds" if new.ndim == 3 else "input_ids")
         places = torch.arange(length - count, length, device=self.device)
         padding = torch.tensor(part.padding, device=self.device)[:, None]
         common = {
             self.style.name: cache,
-            "attention_mask": (torch.arange(length, device=self.device) >= padding).long(),
+            self.prefix + "attention_mask": (torch.arange(length, device=self.device) >= padding).long(),
             "use_cache": True,
             "cache_position": places,
         }
-        more = {"position_ids": places - padding, "logits_to_keep": last, "num_logits_to_keep": last}
+        more = {f"{self.prefix}position_ids": places - padding, "logits_to_keep": last, "num_logits_to_keep": last}
         index = torch.tensor([slot.number for slot in part.slots], device=self.device)
         inputs = {name: value[index] for name, value in self.inputs.items()}
         given = {name: value for name, value in {**common, **more}.items() if name in self.names}
@@ -307,7 +326,9 @@ class ForeignReader:
             if made.get("input_ids") is not None and made["input_ids"].shape == new.shape:
                 keeps = {name: value for name, value in given.items() if name.endswith("logits_to_keep")}
                 return {**keeps, **made, self.style.name: cache, **self.options}
-        if part.group is None:
+        if self.prefix:
+            given |= {**inputs, "encoder_outputs": (inputs["encoder_outputs"],)}
+        elif part.group is None:
             given |= inputs
         return {kind: new, **given, **self.options}
 
@@ -394,13 +415,10 @@ def _list_styles(model: Any, names: Sequence[str]) -> Iterator[Style]:
             yield Style(name, True, prepares)
 
 
-def _make_cache(model: Any) -> Any:
-    """Make an empty cache: of the class that the model's own code knows by that name, where there is one."""
-    for base in type(model).__mro__:
-        found = getattr(sys.modules.get(base.__module__), "DynamicCache", None)
-        if found is not None:
-            return found()
-    return DynamicCache()
+def _find_class(model: Any, name: str, otherwise: Any) -> Any:
+    """Find a class that the model's own code knows by a name; another where it knows none."""
+    found = (getattr(sys.modules.get(base.__module__), name, None) for base in type(model).__mro__)
+    return next((kind for kind in found if kind is not None), otherwise)
 
 
 def join_tokens(row: Sequence[Tensor], model: Any) -> Tensor:

@@ -294,6 +294,7 @@ class ModelReader:
 
     def _say_uncompiled(self) -> None:
         if self.is_compiled:
+            self.is_compiled = False
             logger.warning(
                 "compile_config has no effect: %s does not keep what it reads in a maquette.Cache, and only such steps "
                 "are compiled.",
@@ -301,12 +302,8 @@ class ModelReader:
             )
 
     def _foreign(self) -> Reader:
-        more = dict(self.more)
-        if more.pop("prefix", ""):  # foreign caches of models with an encoder are not known
-            self._say()
-            return self.recomputing
         self._say_uncompiled()
-        return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **more)
+        return ForeignReader(self.model, self.names, whole=self.recomputing.read_alone, **self.more)
 
     def _hand_on(self) -> None:
         self.reserve, self.move, self.clear = self.reader.reserve, self.reader.move, self.reader.clear

@@ -14,6 +14,7 @@ import numpy as np
 from maquette.batch.features import BatchFeature
 from maquette.batch.tensors import check_framework
 from maquette.errors import InputError, MaquetteError, MissingPackageError, UnknownFieldError, bullets, did_you_mean
+from maquette.images.fetching import load_image
 from maquette.images.labels import name_classes
 from maquette.images.reading import MAX_PIXELS, Picture, flatten, read, to_rgb
 from maquette.images.resizing import crop, resize, size_of
@@ -51,6 +52,17 @@ class ImageProcessingMixin(PreprocessingMixin):
         return {
             n: v for n, v in content.items() if n not in {*absent, "image_processor_type", "feature_extractor_type"}
         }
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Load images from wherever they are, `load_image`'s way, in lists of any depth; what is loaded already stays.
+
+        Args:
+            image_url_or_urls: addresses, data URLs, paths or the bytes of files, or lists of these.
+        """
+        if isinstance(image_url_or_urls, list | tuple):
+            return [self.fetch_images(each) for each in image_url_or_urls]
+        is_named = isinstance(image_url_or_urls, str | bytes | os.PathLike)
+        return load_image(image_url_or_urls) if is_named else image_url_or_urls
 
 
 class BaseImageProcessor(ImageProcessingMixin):

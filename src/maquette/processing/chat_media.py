@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from maquette.errors import InputError
-from maquette.images.fetching import load_image
 
 PLACES = {"image": ("image", "url", "path", "base64"), "audio": ("audio",)}  # what blocks call their data
 
@@ -34,10 +33,10 @@ def _name_image(block: Any) -> Any:
 
 
 def collect_media(messages: Any) -> Media:
-    """Load what the messages of a conversation hold.
+    """List what the messages of a conversation hold: images as they are given, base64 as an address.
 
     Raises:
-        InputError: an image cannot be loaded, a block has no data, or data of a kind that no part takes.
+        InputError: a block has no data, or data of a kind that no part takes.
     """
     found = Media([], [])
     for message in messages:
@@ -57,16 +56,14 @@ def collect_media(messages: Any) -> Media:
                     f"A block of type {kind!r} has no data: give it under {' or '.join(PLACES[kind])}, or take the "
                     "text with tokenize=False and call the processor with it."
                 )
-            (found.images if kind == "image" else found.sounds).append(_load(kind, *values[0]))
+            (found.images if kind == "image" else found.sounds).append(_read(kind, *values[0]))
     return found
 
 
-def _load(kind: str, place: str, value: Any) -> Any:
-    if kind == "image":
-        if place == "base64" and not str(value).startswith("data:"):
-            value = f"data:image/*;base64,{value}"
-        return load_image(value) if isinstance(value, str | bytes) or hasattr(value, "__fspath__") else value
-    if isinstance(value, str | bytes):
+def _read(kind: str, place: str, value: Any) -> Any:
+    if place == "base64" and not str(value).startswith("data:"):
+        return f"data:image/*;base64,{value}"
+    if kind == "audio" and isinstance(value, str | bytes):
         raise InputError(
             "A sound in a message is an array of samples: read the file first, at the rate that is needed."
         )

@@ -271,6 +271,9 @@ class ProcessorMixin(PretrainedMixin):
         if begin is not None and (text[0] if batched else text).startswith(begin):
             for_text.setdefault("add_special_tokens", False)
         found = [collect_media(messages) for messages in (conversation if batched else [conversation])]
+        part: Any = self.__dict__.get(dict(of_kind(self._parts())).get("image_processor", ""))
+        if hasattr(part, "fetch_images"):
+            found = [one._replace(images=part.fetch_images(one.images)) for one in found]
         images, sounds = ([item for one in found for item in one[kind]] for kind in (0, 1))
         if batched and type(self).__call__ is not ProcessorMixin.__call__:  # one that knows which are whose
             images = [one.images for one in found] if images else []

@@ -118,6 +118,7 @@ HOMES = {
 }
 PLACES = {name: f"maquette.modeling.compatibility.{module}" for module, names in HOMES.items() for name in names}
 PLACES |= dict.fromkeys(("Cache", "DynamicCache", "StaticCache"), "maquette.generation.foreign_caches")
+PLACES["EncoderDecoderCache"] = "maquette.generation.foreign_pairs"
 PLACES["LogitsWarper"] = "maquette.generation.logits"  # the base that releases before 4.46 had
 PLACES |= dict.fromkeys(("find_pruneable_heads_and_indices", "prune_linear_layer"), "maquette.modeling.embeddings")
 # Modules of Transformers that code takes as objects: `from transformers import utils`.
