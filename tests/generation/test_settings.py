@@ -216,6 +216,18 @@ def test_what_the_call_says_counts_before_the_models_file_and_the_defaults() -> 
     assert model.top_k is None  # what is settled is a copy
 
 
+@pytest.mark.parametrize(("least", "most"), [("min_length", "max_length"), ("min_new_tokens", "max_new_tokens")])
+def test_a_least_length_of_the_model_is_never_above_the_greatest_of_a_call(least, most, caplog) -> None:
+    """As BART's file for summaries has one of 56; what is given itself stays a contradiction."""
+    model = GenerationConfig.from_dict({least: 56, most: 142})
+    settled = GenerationConfig().settle(below=model, **{most: 9})
+    assert (getattr(settled, least), getattr(settled, most)) == (9, 9)
+    assert f"{least}=56 of the model is more than {most}=9" in caplog.text
+    assert getattr(GenerationConfig().settle(below=model, **{most: 80}), least) == 56
+    with pytest.raises(ConfigurationError, match=f"{least}=12 is more than {most}=9 allows"):
+        GenerationConfig().settle(below=model, **{least: 12, most: 9})
+
+
 def test_a_length_that_nobody_gives_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert GenerationConfig().settle().max_new_tokens == 20
     assert "Neither max_new_tokens nor max_length" in caplog.text

@@ -13,6 +13,7 @@ from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bu
 from maquette.generation import SETTINGS_FILE
 from maquette.generation.setting_rules import (
     DEFAULTS,
+    LEAST,
     LENGTHS,
     NEW_TOKENS,
     OUTPUTS,
@@ -194,7 +195,8 @@ class GenerationConfig(Settings, PretrainedMixin):
         Args:
             below: what counts where this says nothing, such as the model's own settings.
             overrides: what counts above all. A given `max_length` also puts aside a `max_new_tokens` that is only
-                inherited, and `min_length` a `min_new_tokens`.
+                inherited, and `min_length` a `min_new_tokens`; and a least length that is only inherited is never above
+                the greatest that is given.
 
         Raises:
             ConfigurationError: listing what cannot be done.
@@ -210,6 +212,11 @@ class GenerationConfig(Settings, PretrainedMixin):
             level = overrides if overrides.keys() & {length, new} else self._given
             if length in level and new not in level and getattr(settled, length) is not None:
                 settled.__dict__[new] = None
+        for least, most in LEAST:
+            low, high = getattr(settled, least), getattr(settled, most)
+            if most in given and least not in given and None not in (low, high) and low > high:
+                logger.warning("%s=%s of the model is more than %s=%s, which counts here.", least, low, most, high)
+                settled.__dict__[least] = high
         settled.__dict__["_given"] = given | (below._given if below else frozenset())
         settled._refuse_faults()
         settled._report_ineffective(inherited=True)

@@ -46,6 +46,7 @@ NEW_TOKENS = 20  # where nobody says how long
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed")
 BEAMS = ("early_stopping", "length_penalty")
 LENGTHS = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))  # of the whole, and of what is new
+LEAST = (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length"))  # a least length and its greatest
 OUTPUTS = ("output_attentions", "output_hidden_states", "output_scores", "output_logits")
 # What other ways of generating need, with the value that asks for nothing.
 MOVED = {  # out of Transformers, into repositories of its community
@@ -130,7 +131,7 @@ def list_faults(config: Settings) -> Iterator[str]:
 
 
 def _lengths(config: Settings) -> Iterator[str]:
-    for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
+    for least, most in LEAST:
         low, high = getattr(config, least), getattr(config, most)
         if low is not None and high is not None and low > high:
             yield f"{least}={low} is more than {most}={high} allows"
