@@ -11,6 +11,7 @@ from rich.text import Text
 
 from maquette.cli.check import check
 from maquette.cli.convert import convert
+from maquette.cli.first_look import try_out
 from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.cli.xray import xray
@@ -40,6 +41,7 @@ app.command()(new)
 app.command()(check)
 app.command()(xray)
 app.command()(convert)
+app.command("try")(try_out)
 
 
 def write(lines: Iterable[Line]) -> None:

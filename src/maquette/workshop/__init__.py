@@ -8,6 +8,8 @@ from maquette.workshop.checking import Examination as Examination
 from maquette.workshop.checking import check as check
 from maquette.workshop.conversion import Conversion as Conversion
 from maquette.workshop.conversion import convert as convert
+from maquette.workshop.first_look import FirstLook as FirstLook
+from maquette.workshop.first_look import try_out as try_out
 from maquette.workshop.packages import make_package as make_package
 from maquette.workshop.targets import Target as Target
 from maquette.workshop.targets import open_target as open_target
