@@ -11,6 +11,7 @@ from rich.text import Text
 
 from maquette.cli.check import check
 from maquette.cli.convert import convert
+from maquette.cli.diff import diff
 from maquette.cli.first_look import try_out
 from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(new)
 app.command()(check)
 app.command()(xray)
+app.command()(diff)
 app.command()(convert)
 app.command("try")(try_out)
 
