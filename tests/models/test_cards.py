@@ -25,7 +25,7 @@ WHOLE = (
     "dinov2-Dinov2Backbone",
     "convnext-ConvNextBackbone",
 )
-FAMILIES = {"modernbert", "clip", "dinov2", "convnext"}
+FAMILIES = {"modernbert", "clip", "siglip", "dinov2", "convnext"}
 QUICK = ("batch", "gradients", "reload")
 GENERATING = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 

@@ -69,6 +69,13 @@ def cases(folder: Path) -> dict[str, tuple[Any, ...]]:
             images,
             {"candidate_labels": ["a cat", "dogs"], "hypothesis_template": "the {}"},
         ),
+        "images, each class by itself": (
+            "zero-shot-image-classification",
+            "siglip",
+            {},
+            images,
+            {"candidate_labels": ["a cat", "dogs"]},
+        ),
         "image features": ("image-feature-extraction", "vit-base", {}, images[0], {}),
         "image, pooled": ("image-feature-extraction", "vit-base", {}, images, {"pool": True}),
         "sound": ("audio-classification", "sounds", {}, sounds[0], {}),

@@ -27,6 +27,8 @@ from maquette import (
     PreTrainedTokenizerFast,
     ResNetConfig,
     SequenceClassifierOutput,
+    SiglipConfig,
+    SiglipImageProcessor,
     ViTConfig,
     ViTImageProcessor,
     Wav2Vec2Config,
@@ -86,6 +88,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     seen = {**towers, "hidden_size": 20, "image_size": 32, "patch_size": 16}
     clip = CLIPConfig(text_config=read, vision_config=seen, projection_dim=12)
     save(folder, "clip", "CLIPModel", clip, tokenizer, CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32))
+    for one in (read, seen):
+        del one["initializer_factor"]
+    pairs = SiglipConfig(text_config={**read, "max_position_embeddings": 64, "hidden_size": 20}, vision_config=seen)
+    whole = DistilBertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_input_names=["input_ids"])
+    save(folder, "siglip", "SiglipModel", pairs, whole, SiglipImageProcessor(size=32))
     resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", id2label=LABELS)
     save(folder, "resnet", "ResNetForImageClassification", resnet, pixels)
     speech = Wav2Vec2Config(
@@ -424,6 +431,7 @@ def test_what_cannot_be_continued_is_one_clear_error(writer: Any) -> None:
         ("vit", "image-classification"),
         ("vit-base", "image-feature-extraction"),
         ("clip", "zero-shot-image-classification"),
+        ("siglip", "zero-shot-image-classification"),
         ("resnet", "image-classification"),
         ("sounds", "audio-classification"),
         ("speech", "automatic-speech-recognition"),
