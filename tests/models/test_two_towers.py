@@ -1,15 +1,19 @@
 """What texts and images in two towers have of their own: losses over processes, ends of texts, sizes, and errors."""
 
+import io
 import json
 import os
 import socket
+import string
 import subprocess
 import sys
 
 import contrast_processes
 import numpy as np
 import pytest
+import sentencepiece
 import torch
+from byte_level import TEXTS
 from rounding import STEPS_OF_GRADIENTS, assert_near
 from safetensors.torch import load_file, save_file
 
@@ -26,9 +30,14 @@ from maquette import (
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
     SiglipConfig,
+    SiglipImageProcessor,
     SiglipModel,
+    SiglipProcessor,
+    SiglipTextModel,
+    SiglipTokenizer,
 )
 from maquette.errors import ConfigurationError, InputError
+from maquette.modeling.packing import use_packing
 from maquette.models import siglip
 from maquette.models.clip import IMAGE, TEXT
 from maquette.models.clip.modeling import find_ends
@@ -288,6 +297,77 @@ def test_a_processor_prepares_both_and_travels(tmp_path):
 def test_a_processor_names_the_part_that_it_lacks(attempt, message):
     with pytest.raises(InputError, match=message):
         attempt()
+
+
+def make_pieces(folder):
+    """Train a model of SentencePiece in which padding has a piece of its own; gives its path."""
+    made = io.BytesIO()
+    lines = [canonical(line) for text in TEXTS for line in text.splitlines()]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for line in lines if line] * 5),
+        model_writer=made,
+        model_type="unigram",
+        vocab_size=500,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    (folder / "spiece.model").write_bytes(made.getvalue())
+    return folder / "spiece.model"
+
+
+def canonical(text):
+    """Do what the authors do before a text is cut: small letters, no punctuation, single spaces."""
+    return " ".join(text.lower().translate(str.maketrans("", "", string.punctuation)).split())
+
+
+def test_siglips_texts_are_cut_as_the_authors_cut_them(tmp_path):
+    library = sentencepiece.SentencePieceProcessor(model_file=str(make_pieces(tmp_path)))
+    tokenizer = SiglipTokenizer(tmp_path / "spiece.model")
+    texts = [text for text in TEXTS if canonical(text) and "\u0323" not in text]  # Rust's map takes whole graphemes
+    texts += ["A PHOTO of a cat!", "Hi, there... It's -- a DOG?", " ! a"]
+    assert tokenizer(texts).input_ids == [[*library.encode(canonical(text)), 1] for text in texts]
+    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.model_max_length) == ("</s>", "</s>", 64)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    again = maquette.AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert type(again) is SiglipTokenizer and again(texts).input_ids == tokenizer(texts).input_ids
+
+
+def test_siglips_processor_pads_texts_as_the_model_was_trained(tmp_path):
+    processor = SiglipProcessor(SiglipImageProcessor(size=[12, 12]), SiglipTokenizer(make_pieces(tmp_path)))
+    batch = processor(["a b", "c"], np.zeros((20, 30, 3), np.uint8), return_tensors="pt")
+    assert {name: tuple(value.shape) for name, value in batch.items()} == {
+        "input_ids": (2, 64),
+        "pixel_values": (1, 3, 12, 12),
+    }
+    assert processor("a b", padding=False).input_ids[-1] == 1
+    processor.save_pretrained(tmp_path / "saved")
+    again = maquette.AutoProcessor.from_pretrained(tmp_path / "saved")
+    assert type(again) is SiglipProcessor and again("a b").input_ids == processor("a b").input_ids
+
+
+def test_siglip_reads_the_last_token_that_is_real():
+    torch.manual_seed(0)
+    model = SiglipTextModel(maquette.SiglipTextConfig(**siglip.TEXT)).eval()
+    ids = torch.tensor([[5, 6, 7, 1, 1], [5, 6, 7, 8, 9]])
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    for packed in (True, False):
+        with use_packing(packed):
+            found = model(ids, mask).pooler_output
+        assert_near(found[:1], model(ids[:1, :3]).pooler_output)
+        assert_near(found[1:], model(ids[1:]).pooler_output)
+
+
+def test_siglips_towers_have_to_meet():
+    with pytest.raises(ConfigurationError, match=r"projection_size=16 must be the width of images.*hidden_size=20"):
+        SiglipConfig(text_config=siglip.TEXT, vision_config={**siglip.IMAGE, "hidden_size": 20})
+    with pytest.raises(ValueError, match="vision_use_head=True"):
+        SiglipModel(SiglipConfig(text_config=siglip.TEXT, vision_config={**siglip.IMAGE, "vision_use_head": False}))
+    with pytest.raises(ConfigurationError, match="SiglipTextConfig needs the tower of 'text_config'"):
+        maquette.SiglipTextConfig.from_dict({"model_type": "siglip_vision_model"})
 
 
 def test_a_folder_without_a_part_is_an_error_that_names_it(tmp_path):
