@@ -238,6 +238,16 @@ class PartsOfOne(Tricky):
         self.left, self.right = (nn.Parameter(part) for part in torch.empty(2, 3).fill_(0.25))
 
 
+class OneMemory(Tricky):
+    """Parameters that are two, over the same memory: tied all the same, and saved once."""
+
+    def __init__(self, config: TrickyConfig) -> None:
+        super().__init__(config)
+        self.line, self.other, self.third = (nn.Linear(config.dim, config.dim) for _ in range(3))
+        self.other.weight.data = self.line.weight.data
+        self.third.load_state_dict(self.line.state_dict(), assign=True)
+
+
 KINDS = [
     ItemOfFreshTensor,
     ComputedBuffers,
@@ -254,6 +264,7 @@ KINDS = [
     OwnInitialisation,
     WritesToMemory,
     PartsOfOne,
+    OneMemory,
 ]
 
 

@@ -34,6 +34,7 @@ from maquette.modeling.weights import (
     distinct,
     evaluated,
     find_parent,
+    find_place,
     list_saved,
     match_dtype,
     put,
@@ -165,12 +166,12 @@ class PreTrainedModel(
     @classmethod
     def _slots(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> ExpectedParameters:
         slots = ExpectedParameters({})
-        first: dict[int, str] = {}
+        first: dict[Any, str] = {}
         targets = list_saved(model)
         for name, target in targets.items():
             if target is None:
                 continue
-            canonical = first.setdefault(id(target), name)
+            canonical = first.setdefault(find_place(target), name)  # saved once
             if canonical != name:
                 slots.aliases[name] = canonical
             else:

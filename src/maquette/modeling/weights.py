@@ -147,6 +147,14 @@ def unwrapped(state: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, 
     return found if found.keys() <= own.keys() and not state.keys() <= own.keys() else state
 
 
+def find_place(tensor: torch.Tensor) -> Any:
+    """Tell where values lie: what is equal for a tensor under several names, and for several over the same memory."""
+    if is_lazy(tensor) or is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
+        return id(tensor)
+    memory = tensor.untyped_storage()._cdata
+    return memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
 def distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Keep one name of every tied tensor, and give tensors that merely overlap memory of their own."""
     kept: dict[Any, str] = {}
@@ -154,10 +162,7 @@ def distinct(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     result: dict[str, torch.Tensor] = {}
     for name, tensor in state.items():
         storage = tensor.untyped_storage()._cdata
-        if (
-            kept.setdefault((storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), name)
-            != name
-        ):
+        if kept.setdefault(find_place(tensor), name) != name:
             continue
         result[name] = tensor.detach().clone() if storage in owners else tensor.detach()
         owners.add(storage)
