@@ -18,12 +18,19 @@ from maquette.cli.main import main
 from maquette.workshop import make_package
 from maquette.workshop.packages import KINDS
 
-NAMES = {"decoder": "dragonfly", "encoder": "nighthawk", "vision": "sandpiper"}  # of nine letters, as in the templates
-STEPS = {"decoder": 20, "encoder": 40, "vision": 80}
+# Of nine letters, as in the templates.
+NAMES = {
+    "decoder": "dragonfly",
+    "encoder": "nighthawk",
+    "vision": "sandpiper",
+    "speech": "kittiwake",
+}
+STEPS = {"decoder": 20, "encoder": 40, "vision": 80, "speech": 40}
 # What is measured on held-out data, and the least that so few steps have to make of it.
 LEARNT = {
     "decoder": (r"Perplexity .*: (\S+) before, (\S+) after", lambda before, after: after < before / 2),
     "encoder": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
+    "speech": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
     "vision": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
 }
 RUN = """

@@ -20,6 +20,7 @@ KINDS = {
     "decoder": ("a decoder", "train"),
     "encoder": ("an encoder of texts", "train"),
     "vision": ("a model that looks at images", "train,vision"),
+    "speech": ("a model that hears what is said", "train,audio"),
 }
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*")
 IMPORT = re.compile(r"^(?:import .*|from .* import (?:\([^)]*\)|[^(\n]*))\n", re.MULTILINE)
