@@ -287,6 +287,13 @@ from maquette.models.t5.modeling import T5Model as T5Model
 from maquette.models.t5.modeling import T5PreTrainedModel as T5PreTrainedModel
 from maquette.models.t5.tokenization import T5Tokenizer as T5Tokenizer
 from maquette.models.t5.tokenization import T5TokenizerFast as T5TokenizerFast
+from maquette.models.vision_text_dual_encoder.configuration import (
+    VisionTextDualEncoderConfig as VisionTextDualEncoderConfig,
+)
+from maquette.models.vision_text_dual_encoder.modeling import VisionTextDualEncoderModel as VisionTextDualEncoderModel
+from maquette.models.vision_text_dual_encoder.processing import (
+    VisionTextDualEncoderProcessor as VisionTextDualEncoderProcessor,
+)
 from maquette.models.vit.configuration import ViTConfig as ViTConfig
 from maquette.models.vit.image_processing import ViTFeatureExtractor as ViTFeatureExtractor
 from maquette.models.vit.image_processing import ViTImageProcessor as ViTImageProcessor

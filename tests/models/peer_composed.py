@@ -39,16 +39,17 @@ def run_case(folder, case, about, inputs):
             parameter.add_(torch.randn_like(parameter) * 0.1)
     own.save_pretrained(folder / "theirs" / case)
     given = {name: inputs[key] for name, key in about["inputs"].items()}
+    fixed = about["fields"]
     for whose in ("ours", "theirs"):
         model, info = model_class.from_pretrained(folder / whose / case, output_loading_info=True)
         wrong = {kind: names for kind, names in info.items() if names and kind != "error_msgs"}
         assert not wrong, (case, whose, wrong)
-        output = model.eval()(**given, **{name: inputs[key] for name, key in about["labels"].items()})
+        output = model.eval()(**given, **{name: inputs[key] for name, key in about["labels"].items()}, **fixed)
         output.loss.backward()
         results = {"loss": output.loss, **{name: output[name] for name in about["outputs"]}}
         results |= {f"grad.{n}": p.grad for n, p in model.named_parameters() if p.grad is not None}
         for name, settings in about["generation"].items():
-            ids = model.generate(**{**given, **about["fields"]}, **settings)
+            ids = model.generate(**given, **settings)
             results[f"ids.{name}"] = pad(ids, (0, about["width"] - ids.shape[1]), value=0)
         kept = {name: value.detach().clone().contiguous() for name, value in results.items()}
         save_file(kept, folder / "results" / f"{whose}-{case}.safetensors")

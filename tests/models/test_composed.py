@@ -60,8 +60,11 @@ class Case:
     def config(self):
         return self.model_class.config_class(**self.parts, **STARTS)
 
+    generation = GENERATION
+    options = {}  # noqa: RUF012
+
     def as_dict(self):
-        more = {"generation": GENERATION, "width": WIDTH, "fields": {}}
+        more = {"generation": self.generation, "width": WIDTH, "fields": self.options}
         return {"class": self.class_name, "inputs": self.inputs, "labels": self.labels, "outputs": self.outputs, **more}
 
 
@@ -80,6 +83,20 @@ class TowerCase(Case):
         return maquette.LlavaConfig(vision_config=VIT, text_config=LLAMA, **self.fields)
 
 
+class PairCase(Case):
+    """Images beside texts."""
+
+    labels, generation, options = {}, {}, {"return_loss": True}
+    outputs = ("logits_per_text", "text_embeds", "image_embeds")
+
+    def __init__(self):
+        inputs = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types", "pixel_values": "images"}
+        super().__init__("VisionTextDualEncoderModel", VIT, BERT, **inputs)
+
+    def config(self):
+        return maquette.VisionTextDualEncoderConfig.from_vision_text_configs(VIT, BERT, projection_dim=7)
+
+
 TEXTS = {"input_ids": "ids", "attention_mask": "mask"}
 CASES = {
     "bert2bert": Case("EncoderDecoderModel", BERT, BERT, **TEXTS),
@@ -90,6 +107,7 @@ CASES = {
     "vit2llama, several layers": TowerCase(
         10, vision_feature_layer=[-2, 1], vision_feature_select_strategy="full", multimodal_projector_bias=False
     ),
+    "vit beside bert": PairCase(),
     "sound2bert": Case("SpeechEncoderDecoderModel", SOUND, BERT, input_values="sounds", attention_mask="samples"),
 }
 
@@ -112,6 +130,7 @@ def make_inputs() -> dict[str, torch.Tensor]:
         "mask.prompts": prompts_mask,
         "ids": torch.randint(3, 39, (ROWS, 9)) * mask,
         "mask": mask,
+        "types": torch.randint(0, 2, (ROWS, 9)),
         "images": torch.randn(ROWS, 3, 12, 12),
         "sounds": torch.randn(ROWS, 300),
         "samples": (torch.arange(300) < torch.tensor([300, 170, 240])[:, None]).long(),
@@ -141,23 +160,26 @@ def test_equals_the_peer(exchange, name, whose):
     expected = load_file(exchange / "results" / f"{whose}-{name}.safetensors")
     model = case.model_class.from_pretrained(exchange / whose / name)
     given = {key: inputs[value] for key, value in case.inputs.items()}
-    output = model(**given, **{key: inputs[value] for key, value in case.labels.items()})
+    output = model(**given, **{key: inputs[value] for key, value in case.labels.items()}, **case.options)
     output.loss.backward()
-    real = inputs[case.labels["labels"]] != -100
     assert_near(output.loss, expected["loss"])
-    assert_near(output.logits[real], expected["logits"][real])
-    for key in case.outputs[1:]:
-        if "attention_mask" not in given or key == "image_hidden_states":
+    if case.labels:
+        real = inputs[case.labels["labels"]] != -100
+        assert_near(output.logits[real], expected["logits"][real])
+    for key in case.outputs[1:] if case.labels else case.outputs:
+        if "attention_mask" not in given or not key.startswith("encoder"):
             assert_near(output[key], expected[key].view_as(output[key]))
     gradients = {key[5:]: value for key, value in expected.items() if key.startswith("grad.")}
     found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
     if "vit" in name:  # the peer has renamed ViT's modules, and reads the published names
         gradients = {key: value for key, value in gradients.items() if key in found}
-        assert {key for key in found if not key.startswith(("encoder.", "model.vision_tower."))} <= gradients.keys()
+        assert {
+            key for key in found if not key.startswith(("encoder.", "model.vision_tower.", "vision_model."))
+        } <= gradients.keys()
     assert "vit" in name or found.keys() == gradients.keys()
     for key, value in gradients.items():
         assert_near(found[key], value, key, among=gradients.values(), steps=STEPS_OF_GRADIENTS, least=0.0)
-    for setting, options in GENERATION.items():
+    for setting, options in case.generation.items():
         ids = model.generate(**given, **options)
         assert [*map(until_end, ids.tolist())] == [*map(until_end, expected[f"ids.{setting}"].tolist())], setting
 
@@ -280,6 +302,38 @@ def test_gpt2_alone_looks_at_nothing() -> None:
     ids = make_inputs()["ids"]
     with pytest.raises(ValueError, match="has no cross-attention: add_cross_attention=True"):
         plain(ids, encoder_hidden_states=torch.zeros(ROWS, 2, 12))
+
+
+# Images beside texts -----------------------------------------------------------------------------------------------
+
+
+def test_two_encoders_come_from_folders_of_their_own(tmp_path) -> None:
+    torch.manual_seed(0)
+    images, texts = (
+        ViTModel(ViTConfig(**{k: v for k, v in VIT.items() if k != "model_type"})),
+        BertModel(BertConfig(**BERT)),
+    )
+    images.save_pretrained(tmp_path / "images")
+    texts.save_pretrained(tmp_path / "texts")
+    kind = maquette.VisionTextDualEncoderModel
+    model = kind.from_vision_text_pretrained(tmp_path / "images", tmp_path / "texts", projection_dim=5)
+    assert torch.equal(model.text_model.pooler.dense.weight, texts.pooler.dense.weight)
+    assert torch.equal(model.vision_model.pooler.dense.weight, images.pooler.dense.weight)
+    assert model.visual_projection.out_features == 5 and model.text_model.config is model.config.text_config
+    with pytest.raises(InputError, match="vision_model is a BertModel, which reads input_ids"):
+        kind(vision_model=texts, text_model=texts)
+    with pytest.raises(InputError, match="text_model is None"):
+        kind(vision_model=images)
+    with pytest.raises(InputError, match="no text_model: name its folder"):
+        kind.from_vision_text_pretrained(tmp_path / "images")
+    pooled = kind(
+        vision_model=images, text_model=maquette.DistilBertModel(maquette.DistilBertConfig(dim=16, n_heads=4))
+    )
+    with pytest.raises(InputError, match="text_model is a DistilBertModel, which gives no pooler_output"):
+        pooled(make_inputs()["ids"], make_inputs()["images"])
+    inputs = {"input_ids": make_inputs()["ids"], "pixel_values": make_inputs()["images"]}
+    with pytest.raises(TypeError, match="token_type_idz"):
+        model(**inputs, token_type_idz=make_inputs()["ids"])
 
 
 # Images in texts ---------------------------------------------------------------------------------------------------

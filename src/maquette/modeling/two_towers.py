@@ -391,6 +391,7 @@ class TwoTowers:
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        **text_options: Any,
     ) -> Any:
         """Compute `logits_per_text`, `(texts, images)`, and `logits_per_image`, its transpose.
 
@@ -405,6 +406,7 @@ class TwoTowers:
             interpolate_pos_encoding: take images of any size.
             output_attentions, output_hidden_states: of both towers; unless given, as in the configuration.
             return_dict: unless given, as in the configuration.
+            text_options: further arguments of the tower of texts.
 
         Raises:
             ValueError: one of the two is missing or does not fit, or the loss of other numbers of texts than images.
@@ -421,7 +423,7 @@ class TwoTowers:
             "return_dict": True,
         }
         images = self.get_image_features(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **shown)
-        texts = self.get_text_features(input_ids, attention_mask, position_ids=position_ids, **shown)
+        texts = self.get_text_features(input_ids, attention_mask, position_ids=position_ids, **text_options, **shown)
         image, text = (x / torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in _pooled(images, texts))
         per_text = self._score(text, image)
         loss = self._compare(per_text, text, image) if return_loss else None
