@@ -16,6 +16,7 @@ from maquette.generation.step_outputs import CROSS
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.streaming import RowTexts
 from maquette.modeling.custom_generation import run_function, take_own
+from maquette.modeling.divided_products import DividedProducts
 from maquette.modeling.encoder_decoder_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from maquette.modeling.generation_task import Task
 from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
@@ -163,18 +164,20 @@ def _progress(engine: Engine | Beams, wanted: bool | None) -> Iterator[Callable[
 
 
 class _quiet:  # noqa: N801 - used as a word
-    """Puts a model into evaluation mode, without gradients, and back as it was."""
+    """Puts a model into evaluation mode, without gradients, with divided products, and back as it was."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.grad = model, torch.no_grad()
+        self.model, self.grad, self.products = model, torch.no_grad(), DividedProducts(model)
 
     def __enter__(self) -> None:
         self.training = [module for module in self.model.modules() if module.training]
         if self.training:
             self.model.eval()
         self.grad.__enter__()
+        self.products.__enter__()
 
     def __exit__(self, *error: Any) -> None:
+        self.products.__exit__(*error)
         self.grad.__exit__(*error)
         for module in self.training:
             module.training = True
