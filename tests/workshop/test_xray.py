@@ -26,6 +26,7 @@ from maquette import (
     MixtralForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    T5Config,
     UnknownNameError,
 )
 from maquette.errors import ConfigurationError, FileFormatError
@@ -144,6 +145,15 @@ def test_a_model_is_left_as_it_is() -> None:
     assert all(parameter.grad is None and parameter.device.type == "cpu" for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["clip", "vision-encoder-decoder", "encoder-decoder", "whisper", "wav2vec2"])
+def test_models_of_several_inputs_run(name: str) -> None:
+    card = card_for(name)
+    assert card is not None
+    seen = xray(card.load(card.config)(**card.tiny), auto_class=list(card.models_in("torch"))[-1], batch=3)
+    assert seen.flops > 0 and not seen.notes and seen.tree is not None
+    assert all(shape[0] == 3 for shape in seen.tree.takes)
+
+
 # Memory ----------------------------------------------------------------------------------------------------------
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -211,6 +221,9 @@ def test_the_cache_is_what_generating_keeps() -> None:
     seen = xray(LlamaConfig(**LLAMA), batch=2, length=64, dtype="bf16", **CAUSAL)
     assert seen.cache == 2 * 64 * 3 * 2 * (2 * 16) * 2  # rows, tokens, layers, keys and values, heads, bytes
     assert xray(DistilBertConfig(**DISTILBERT), length=16).cache == 0
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 100}
+    seen = xray(T5Config(**sizes), batch=2, length=64, auto_class="AutoModelForSeq2SeqLM")
+    assert seen.cache == 2 * (2 * 2 * 64 * 2 * 32 * 4)  # the decoder's own, and what it looks at of the encoder's
 
 
 def test_large_models_take_little() -> None:

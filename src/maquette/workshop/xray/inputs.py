@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maquette.configuration import PretrainedConfig
 from maquette.errors import ConfigurationError
 from maquette.modeling.provenance import tensors_in
 from maquette.testing.labels import label_names, make_labels
@@ -15,7 +16,15 @@ from maquette.testing.labels import label_names, make_labels
 LENGTH = 512  # tokens, unless told otherwise
 SAMPLES = 160_000  # of a sound: ten seconds
 # What configurations call the longest text they were made for.
-LONGEST = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "block_size", "context_length")
+LONGEST = (
+    "max_position_embeddings",
+    "max_target_positions",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "block_size",
+    "context_length",
+)
 
 
 def choose_length(model: nn.Module, length: int | None) -> int:
@@ -25,15 +34,22 @@ def choose_length(model: nn.Module, length: int | None) -> int:
     if getattr(model, "main_input_name", "") == "input_values":
         return SAMPLES
     config = getattr(model, "config", None)
-    most = [value for name in LONGEST if isinstance(value := getattr(config, name, None), int) and value > 0]
+    inner = [value for value in vars(config or model).values() if isinstance(value, PretrainedConfig)]
+    most = [
+        value
+        for each in (config, *inner)
+        for name in LONGEST
+        if isinstance(value := getattr(each, name, None), int) and value > 0
+    ]
     return min(LENGTH, *most) if most else LENGTH
 
 
 def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: int, length: int) -> dict[str, Tensor]:
     """Make the inputs of one call.
 
-    The model's `dummy_inputs` are stretched: what has the batch of its main input first gets `batch` rows, and what has
-    its length behind that, `length` places. Inputs that are given stay as they are.
+    The model's `dummy_inputs` are stretched: what has the batch of its main input first gets `batch` rows, and ids and
+    what else is as long, `length` places; beside a sound, whose length is in samples, a text stays as it is. Inputs
+    that are given stay as they are.
 
     Raises:
         ConfigurationError: the model does not say what it takes.
@@ -48,7 +64,10 @@ def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: 
         )
     main = getattr(model, "main_input_name", "")
     first = small[main] if main in small else next(iter(small.values()))
+    if not _has_length(first):  # an image, beside which there may be a text
+        first = next((value for value in small.values() if _has_length(value)), first)
     rows, places = first.shape[0], first.shape[-1] if _has_length(first) else None
+    is_sound = first.is_floating_point()  # whose length counts samples; that of its text stays small
     kind = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)
     found = {}
     for name, value in small.items():
@@ -57,9 +76,8 @@ def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: 
         shape = list(value.shape)
         if shape and shape[0] == rows:
             shape[0] = batch
-        for axis in range(1, len(shape)):
-            if _has_length(value) and places is not None and shape[axis] == places and axis == len(shape) - 1:
-                shape[axis] = length
+        if _has_length(value) and (shape[-1] == places or (name.endswith("input_ids") and not is_sound)):
+            shape[-1] = length
         found[name] = torch.empty(shape, dtype=kind if value.is_floating_point() else value.dtype, device="meta")
     return found
 
