@@ -391,7 +391,7 @@ class TwoTowers:
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **text_options: Any,
+        token_type_ids: Opt = None,
     ) -> Any:
         """Compute `logits_per_text`, `(texts, images)`, and `logits_per_image`, its transpose.
 
@@ -406,7 +406,7 @@ class TwoTowers:
             interpolate_pos_encoding: take images of any size.
             output_attentions, output_hidden_states: of both towers; unless given, as in the configuration.
             return_dict: unless given, as in the configuration.
-            text_options: further arguments of the tower of texts.
+            token_type_ids: `(texts, length)`, for a tower of texts that takes them.
 
         Raises:
             ValueError: one of the two is missing or does not fit, or the loss of other numbers of texts than images.
@@ -423,7 +423,8 @@ class TwoTowers:
             "return_dict": True,
         }
         images = self.get_image_features(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **shown)
-        texts = self.get_text_features(input_ids, attention_mask, position_ids=position_ids, **text_options, **shown)
+        more = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        texts = self.get_text_features(input_ids, attention_mask, position_ids=position_ids, **more, **shown)
         image, text = (x / torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in _pooled(images, texts))
         per_text = self._score(text, image)
         loss = self._compare(per_text, text, image) if return_loss else None
