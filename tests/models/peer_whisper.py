@@ -6,8 +6,7 @@ FOLDER has inputs.safetensors, cases.json ({case: {"class", "fields", …}}), an
 every case this writes theirs/<case>, a model of the peer's own in several files, and from both
 results/<whose>-<case>.safetensors: outputs, losses and gradients; ids, times and segments that theirs generates, for
 each setting in generation.json, into generated.json; and defaults.json. Of text.json and clips.safetensors it makes
-theirs/processor, texts.json and features.safetensors. Of text.json and clips.safetensors it makes theirs/processor,
-texts.json and features.safetensors.
+theirs/processor, texts.json and features.safetensors; what the pipeline says to pipeline.json is in answers.json.
 """
 
 import json
@@ -27,11 +26,11 @@ from whisper_runs import run
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    torch.manual_seed(1)
     inputs = load_file(folder / "inputs.safetensors")
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     (folder / "defaults.json").write_text(json.dumps(transformers.WhisperConfig().to_dict()), encoding="utf-8")
     run_processor(folder, json.loads((folder / "text.json").read_text(encoding="utf-8")))
+    torch.manual_seed(1)
     for case, about in cases.items():
         try:
             run_case(folder, case, about, inputs)
@@ -51,8 +50,8 @@ def run_processor(folder, about):
         processor = transformers.WhisperProcessor.from_pretrained(folder / whose / "processor")
         found[whose] = read_texts(processor.tokenizer, about)
     (folder / "texts.json").write_text(json.dumps(found), encoding="utf-8")
-    clips = list(load_file(folder / "clips.safetensors").values())
-    clips = [clip.numpy() for clip in clips]
+    spoken = load_file(folder / "clips.safetensors")
+    clips = [clip.numpy() for clip in spoken.values()]
     results = {}
     for name, (bands, given) in about["features"].items():
         extractor = transformers.WhisperFeatureExtractor(feature_size=bands)
@@ -63,6 +62,13 @@ def run_processor(folder, about):
             exact = extractor._np_extract_fbank_features(whole, "cpu")
             results[f"{name}.exact"] = torch.from_numpy(exact.astype("float32"))
     save_file(results, folder / "features.safetensors")
+    pipe = transformers.pipeline("automatic-speech-recognition", str(folder / "ours" / "processor"), device="cpu")
+    calls = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
+    answers = {}
+    for name, given in calls.items():
+        sounds = [{"raw": spoken[key].numpy(), "sampling_rate": 16000} for key in ("2", "3")]
+        answers[name] = [pipe(sound, **given) for sound in sounds]
+    (folder / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
 
 
 def read_texts(tokenizer, about):

@@ -16,13 +16,14 @@ from whisper_runs import run
 import maquette
 from maquette.modeling.packing import use_packing
 from maquette.models.whisper.languages import LANGUAGES
+from maquette.text.spoken_words import find_words
 
-ROWS, NEW, BANDS, WINDOW, LONG = 4, 7, 6, 40, 130
+ROWS, NEW, BANDS, WINDOW, LONG = 4, 7, 6, 40, 90
 # 0 to 39 are words; then the end, the start, two languages, two tasks, and from 50 on the times of a window.
 END, START, PREVIOUS, NO_TIMES = 40, 41, 47, 49
 SIZES = {"vocab_size": 71, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "init_std": 0.3}
 SIZES |= {"encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_ffn_dim": 20}
-SIZES |= {"num_mel_bins": BANDS, "max_source_positions": WINDOW // 2, "max_target_positions": 32}
+SIZES |= {"num_mel_bins": BANDS, "max_source_positions": WINDOW // 2, "max_target_positions": 40}
 SIZES |= {"pad_token_id": END, "bos_token_id": END, "eos_token_id": END, "decoder_start_token_id": START}
 SIZES |= {"begin_suppress_tokens": None, "classifier_proj_size": 12}
 SPEECH = {
@@ -77,7 +78,7 @@ SHORT = {
     "prompt": {**ENGLISH, "prompt_ids": [PREVIOUS, 5, 6, 8]},
     "no repeats": {**ENGLISH, "no_repeat_ngram_size": 2, "min_new_tokens": 6},
 }
-LONG_ENGLISH = {"language": "en", "task": "transcribe", "features": "long", "mask": "long.mask", "max_new_tokens": 14}
+LONG_ENGLISH = {"language": "en", "task": "transcribe", "features": "long", "mask": "long.mask", "max_new_tokens": 12}
 WORDS = {"return_token_timestamps": True, "return_segments": True}
 LONGER = {
     "long": {**LONG_ENGLISH, "return_segments": True},
@@ -150,6 +151,31 @@ TEXT = {
 }
 
 
+CALLS = {
+    "text": {},
+    "stretches": {"return_timestamps": True},
+    "words": {"return_timestamps": "word", "generate_kwargs": {"language": "en", "max_new_tokens": 12}},
+}
+
+
+def make_transcriber():
+    """A model of the tokenizer's vocabulary, which hears windows of 30 seconds, and ends its texts early."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, "vocab_size": FIRST + 1501, "num_mel_bins": 80, "max_source_positions": 1500}
+    sizes |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), SOT - 1) | {"decoder_start_token_id": SOT}
+    model = maquette.WhisperForConditionalGeneration(maquette.WhisperConfig(**sizes)).eval()
+    model.generation_config.update(
+        lang_to_id={token: SOT + 1 + place for place, token in enumerate(SPECIAL[1:-6])},
+        task_to_id={"translate": FIRST - 6, "transcribe": FIRST - 5},
+        no_timestamps_token_id=FIRST - 1,
+        max_initial_timestamp_index=50,
+        alignment_heads=[[0, 1], [1, 0]],
+        suppress_tokens=[*range(SOT, FIRST - 1)],
+        max_new_tokens=12,
+    )
+    return model
+
+
 def make_clips():
     """Sounds that rise and fall, of several lengths, one longer than a window; and silence."""
     clips = {"silent": torch.zeros(700)}
@@ -176,8 +202,8 @@ def make_inputs() -> dict[str, torch.Tensor]:
         "features": torch.randn(ROWS, BANDS, WINDOW),
         "mask.whole": torch.ones(ROWS, WINDOW, dtype=torch.long),
         "mask.short": (torch.arange(WINDOW) < torch.tensor([40, 22, 31, 9])[:, None]).long(),
-        "long": torch.randn(3, BANDS, LONG),
-        "long.mask": (torch.arange(LONG) < torch.tensor([130, 61, 97])[:, None]).long(),
+        "long": torch.randn(2, BANDS, LONG),
+        "long.mask": (torch.arange(LONG) < torch.tensor([90, 61])[:, None]).long(),
         "ids": torch.randint(0, 40, (ROWS, NEW)),
         "mask": (torch.arange(NEW) < torch.tensor([5, 7, 3, 1])[:, None]).long(),
         "states": torch.randn(ROWS, 11, 16),
@@ -206,6 +232,8 @@ def exchange(tmp_path_factory):
     save_file(make_clips(), folder / "clips.safetensors")
     processor = maquette.WhisperProcessor(maquette.WhisperFeatureExtractor(), make_tokenizer())
     processor.save_pretrained(folder / "ours" / "processor")
+    make_transcriber().save_pretrained(folder / "ours" / "processor")
+    (folder / "pipeline.json").write_text(json.dumps(CALLS), encoding="utf-8")
     script = Path(__file__).parent / "peer_whisper.py"
     done = subprocess.run([peer_python, str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -343,7 +371,7 @@ WORDS_ALONE = {"suppress_tokens": [*range(START, 71)]}  # no times, which a trai
         ({"input_features": HEARD, "language": ["en"]}, "language names 1, and there are 2 recordings"),
         ({"input_features": HEARD, "task": "sing"}, "task='sing': Whisper has two, 'translate' and 'transcribe'"),
         ({"input_features": HEARD, "is_multilingual": False, "task": "translate"}, "knows English alone"),
-        ({"input_features": HEARD, "max_new_tokens": 30}, "reads 32 tokens at most, its text begins with 3"),
+        ({"input_features": HEARD, "max_new_tokens": 38}, "reads 40 tokens at most, its text begins with 3"),
         ({"input_features": HEARD.repeat(1, 1, 2)}, "several windows need an attention_mask"),
         ({"input_features": HEARD, "attention_mask": torch.ones(2, 3)}, "a mask has .recordings, frames."),
         (
@@ -544,3 +572,44 @@ def test_a_processor_names_the_part_that_is_missing(exchange, tmp_path):
     processor.feature_extractor.save_pretrained(tmp_path)
     with pytest.raises(maquette.MaquetteError, match="tokenizer"):
         maquette.WhisperProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_pipeline_answers_what_the_peers_does(exchange, name):
+    """A clip, and a recording of more than a window: texts, stretches and words with their times."""
+    expected = json.loads((exchange / "answers.json").read_text())[name]
+    pipe = maquette.pipeline("automatic-speech-recognition", exchange / "ours" / "processor")
+    clips = [make_clips()[which].numpy() for which in ("2", "3")]
+    for found, wanted in zip(pipe(clips, **CALLS[name]), expected, strict=True):
+        assert found["text"] == wanted["text"]
+        chunks = [(chunk["text"], *chunk["timestamp"]) for chunk in found.get("chunks", [])]
+        assert chunks == [(chunk["text"], *chunk["timestamp"]) for chunk in wanted.get("chunks", [])]
+
+
+def test_words_of_languages_with_and_without_spaces():
+    tokenizer = make_tokenizer()
+    for text, language, wanted in (
+        (" Hello (world), yes.", None, [" Hello", " (world),", " yes."]),
+        ("日本", "japanese", ["日", "本"]),
+        ("日本", "english", ["日本"]),
+        ("", "en", []),
+    ):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        words = find_words(ids, tokenizer.decode, language=language)
+        assert [word.text for word in words] == wanted
+        assert [place for word in words for place in range(word.first, word.last + 1)] == [*range(len(ids))]
+
+
+def test_the_pipeline_refuses_what_is_of_other_models(exchange):
+    pipe = maquette.pipeline(model=exchange / "ours" / "processor")
+    clip = make_clips()["1"].numpy()
+    assert pipe.task == "automatic-speech-recognition" and pipe([clip, clip[:9000]], batch_size=2)[1] == pipe(
+        clip[:9000]
+    )
+    for given, message in (
+        ({"chunk_length_s": 30}, "chunk_length_s and stride_length_s are for models of CTC"),
+        ({"return_timestamps": "char"}, "tell 'word', or True for stretches"),
+        ({"generate_kwargs": {"num_return_sequences": 2}}, "one text for each sound"),
+    ):
+        with pytest.raises(maquette.InputError, match=message):
+            pipe(clip, **given)

@@ -1,10 +1,11 @@
 """Sounds: their classes, and what is said in them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from maquette.audio.clips import AudioOptions, read_sounds
 from maquette.batch.tensors import to_numpy
@@ -12,9 +13,11 @@ from maquette.errors import InputError
 from maquette.images.fetching import fetch
 from maquette.pipelines.base import Pipeline, Row
 from maquette.pipelines.scores import apply_function, check_count, check_function, rank, usual_function
+from maquette.text.spoken_words import find_words
 
 MAX_BYTES = 500_000_000  # of a sound with an address
 SECONDS = 60.0  # until it must be there
+BEAMS, NEW_TOKENS = 5, 256  # of texts that models write down, where neither they nor the caller say how many
 
 
 class SoundPipeline(Pipeline):
@@ -98,25 +101,49 @@ class SpeechOptions:
         chunk_length_s: read long sounds in pieces of so many seconds; 0 reads them whole.
         stride_length_s: how many seconds of a piece are heard and not written down, on both sides or as (left, right);
             a sixth of the piece, unless given.
-        return_timestamps: "char" or "word" also gives when each was said, in seconds.
+        return_timestamps: "char" or "word" also gives when each was said, in seconds; True, of models that write
+            texts, each stretch of speech.
+        generate_kwargs: settings of `generate`, of models that write texts: `language`, `task`, `num_beams`, …
     """
 
     chunk_length_s: float = 0
     stride_length_s: float | tuple[float, float] | list[float] | None = None
     return_timestamps: str | bool | None = None
+    generate_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.return_timestamps not in (None, False, "char", "word"):
-            raise InputError(f"return_timestamps={self.return_timestamps!r}: 'char' or 'word' for models of CTC.")
+        if self.return_timestamps not in (None, False, True, "char", "word"):
+            raise InputError(f"return_timestamps={self.return_timestamps!r}: 'char', 'word' or True.")
 
 
 class AutomaticSpeechRecognitionPipeline(SoundPipeline):
-    """Writes down what is said, by models of CTC: `{"text": "…"}`, with `return_timestamps` also its `chunks`."""
+    """Writes down what is said: `{"text": "…"}`, with `return_timestamps` also its `chunks`.
+
+    By models of CTC, or by those that write texts (`WritingPipeline`).
+    """
 
     task = "automatic-speech-recognition"
-    auto_classes = ("AutoModelForCTC",)
+    auto_classes = ("AutoModelForCTC", "AutoModelForSpeechSeq2Seq")
     needs = ("feature_extractor", "tokenizer")
     options_class = SpeechOptions
+
+    def __new__(cls, model: Any, *args: Any, **options: Any) -> "AutomaticSpeechRecognitionPipeline":
+        """Make the kind that the model needs."""
+        writes = cls is AutomaticSpeechRecognitionPipeline and getattr(model, "can_generate", bool)()
+        return super().__new__(WritingPipeline if writes else cls)
+
+    def settle(self, options: Mapping[str, Any]) -> SpeechOptions:
+        """Check the options of a call, and that the kind of model has them."""
+        settled: SpeechOptions = super().settle(options)
+        self.check(settled)
+        return settled
+
+    def check(self, options: SpeechOptions) -> None:
+        """Refuse what only models that write texts do."""
+        if options.return_timestamps is True:
+            raise InputError("return_timestamps=True: 'char' or 'word' for models of CTC.")
+        if options.generate_kwargs:
+            raise InputError("generate_kwargs are for models that write texts; this one is of CTC.")
 
     @property
     def _ratio(self) -> int:
@@ -196,6 +223,87 @@ class AutomaticSpeechRecognitionPipeline(SoundPipeline):
         rate = self.feature_extractor.sampling_rate
         first, last = (offset[name] * self._ratio / rate for name in ("start_offset", "end_offset"))
         return first, last
+
+
+class WritingPipeline(AutomaticSpeechRecognitionPipeline):
+    """Writes down what is said, by models that write texts, such as Whisper; recordings may be of any length."""
+
+    def check(self, options: SpeechOptions) -> None:
+        """Refuse what only models of CTC do."""
+        if options.chunk_length_s or options.stride_length_s:
+            raise InputError(
+                "chunk_length_s and stride_length_s are for models of CTC: this one hears long recordings window after "
+                "window by itself. Leave them out."
+            )
+        if options.return_timestamps == "char":
+            raise InputError("return_timestamps='char': models that write texts tell 'word', or True for stretches.")
+
+    def prepare(self, items: list[Any], options: SpeechOptions) -> list[list[Row]]:
+        """Read the sounds, whole."""
+        extractor, rows = self.feature_extractor, []
+        for item in items:
+            clip = self.read_sound(item)
+            more = {"truncation": False, "padding": "longest"} if len(clip) > extractor.n_samples else {}
+            found = extractor(clip, sampling_rate=extractor.sampling_rate, return_attention_mask=True, **more)
+            rows.append([Row({name: np.asarray(column[0]) for name, column in found.items()})])
+        return rows
+
+    def forward(self, rows: list[Row], options: SpeechOptions) -> list[Any]:
+        """Have the model write; gives ids, and what was said when."""
+        own = self.model.generation_config
+        how: dict[str, Any] = {"num_beams": BEAMS} if own.num_beams is None else {}
+        how |= {"max_new_tokens": NEW_TOKENS} if own.max_new_tokens is None and own.max_length is None else {}
+        how |= options.generate_kwargs
+        if options.return_timestamps:
+            how |= {"return_timestamps": True, "return_segments": True}
+        if options.return_timestamps == "word":
+            how["return_token_timestamps"] = True
+        if how.get("num_return_sequences", 1) != 1 or how.get("return_dict_in_generate"):
+            raise InputError(
+                "The pipeline gives one text for each sound: call model.generate for several, or for more."
+            )
+        with torch.inference_mode():
+            found = self.model.generate(**self.place(self.gather(rows)), **how)
+        if not options.return_timestamps:
+            return list(found)
+        return list(found["segments"])
+
+    def pad(self, rows: list[dict[str, Any]]) -> Mapping[str, Any]:
+        """Bring recordings to one length."""
+        longest = max(row["attention_mask"].shape[-1] for row in rows)
+        return {name: torch.stack([_widen(torch.as_tensor(row[name]), longest) for row in rows]) for name in rows[0]}
+
+    def answer(self, rows: list[Row], outputs: list[Any], options: SpeechOptions) -> dict[str, Any]:
+        """Decode the ids."""
+        if not options.return_timestamps:
+            return {"text": self._decode(outputs[0].tolist())}
+        segments = outputs[0]
+        language = options.generate_kwargs.get("language") or getattr(self.tokenizer, "language", None)
+        chunks, parts = [], [self._decode(segment["tokens"].tolist()) for segment in segments]
+        for text, segment in zip(parts, segments, strict=True):
+            if options.return_timestamps == "word":
+                chunks += self._find_words(segment, language)
+            else:
+                times = round(segment["start"], 2), round(segment["end"], 2)
+                chunks.append({"text": text, "timestamp": times})
+        return {"text": "".join(parts), "chunks": chunks}
+
+    def _find_words(self, segment: Mapping[str, Any], language: Any) -> list[dict[str, Any]]:
+        """Give the words of a stretch; each begins where the token before its own ends."""
+        begin = self.model.generation_config.no_timestamps_token_id + 1
+        tokens, ends = segment["tokens"].tolist(), [round(time, 2) for time in segment["token_timestamps"].tolist()]
+        places = [place for place, token in enumerate(tokens) if token < begin]
+        starts = [round(segment["start"], 2), *ends]
+        words = find_words([tokens[place] for place in places], self._decode, language=language)
+        return [{"text": text, "timestamp": (starts[places[first]], ends[places[last]])} for text, first, last in words]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+
+def _widen(tensor: Any, width: int) -> Any:
+    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
 
 
 def _inner(tokens: Any, stride: tuple[int, int, int] | None, ratio: int) -> Any:
