@@ -153,9 +153,10 @@ class ComposedSeq2SeqModel(PreTrainedModel):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Give what the decoder reads where these are its labels."""
-        ids = ((self.config, name) for name in ("pad_token_id", "decoder_start_token_id"))
-        chosen = [getattr(c, n) if getattr(c, n) is not None else getattr(c.decoder, n) for c, n in ids]
-        return shift_tokens_right(labels, *chosen)
+        own, inner = self.config, self.config.decoder
+        pad = inner.pad_token_id if own.pad_token_id is None else own.pad_token_id
+        start = own.decoder_start_token_id
+        return shift_tokens_right(labels, pad, inner.decoder_start_token_id if start is None else start)
 
     def forward(
         self,

@@ -107,7 +107,8 @@ class Settings:
     @classmethod
     def of(cls, model: Any, given: Any, kwargs: dict[str, Any]) -> "Settings":
         """Take the settings of speech out of the arguments of a call."""
-        levels = [kwargs, vars(given or GenerationConfig()), vars(model.generation_config), _plain(model.config)]
+        own = (given or GenerationConfig()).to_dict(), model.generation_config.to_dict()
+        levels = [kwargs, *own, _plain(model.config)]
         names = SPEECH | ALSO
         found = {n: next((v for level in levels if (v := level.get(n)) is not None), None) for n in names}
         for name in SPEECH:
