@@ -449,7 +449,6 @@ def test_without_a_mask_padding_at_the_end_is_seen():
         ("Qwen2Config", {"num_hidden_layers": 1, "layer_types": ["sliding"]}, "layer_types"),
         ("MixtralConfig", {"num_local_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok=3: there are 2"),
         ("GPT2Config", {"n_embd": 10, "n_head": 3}, "n_embd=10 cannot be shared equally by n_head=3"),
-        ("GPT2Config", {"add_cross_attention": True}, "looks at no other model's states"),
         ("Gemma2Config", {"use_bidirectional_attention": True}, "reads from left to right only"),
         ("MistralConfig", {"sliding_windw": 3}, "Did you mean 'sliding_window'"),
     ],

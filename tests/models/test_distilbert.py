@@ -306,7 +306,7 @@ def test_labels_that_do_not_fit_are_an_error_that_says_what_would():
     model = model_of("DistilBertForSequenceClassification", num_labels=3)
     with pytest.raises(ValueError, match=r"\(2, 3\).*single_label_classification.*give 2 of them.*problem_type"):
         model(ids, labels=torch.ones(2, 3, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 2\)"):
+    with pytest.raises(ValueError, match=r"labels has the shape \(2, 2\), but the batch .* \(2, 3\)"):
         model_of("DistilBertForTokenClassification")(ids, labels=torch.ones(2, 2, dtype=torch.long))
     output = model_of("DistilBertForSequenceClassification", num_labels=1)(ids, labels=torch.tensor([1, 2]))
     torch.testing.assert_close(output.loss, ((output.logits[:, 0] - torch.tensor([1.0, 2.0])) ** 2).mean())

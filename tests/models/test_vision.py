@@ -230,6 +230,10 @@ def test_states_and_attention_weights_equal_the_peers(exchange, name):
         assert_near(one, other, key)
 
 
+# Of SigLIP, drawn by LeCun's rule:
+LECUN = ("head.weight", "head.attention.out_proj.weight", "patch_embedding.weight", "classifier.weight")
+
+
 @pytest.mark.parametrize("name", FRESH)
 def test_fresh_weights_are_distributed_as_the_peers(exchange, name):
     expected = json.loads((exchange / "drawn.json").read_text(encoding="utf-8"))[name]
@@ -241,6 +245,8 @@ def test_fresh_weights_are_distributed_as_the_peers(exchange, name):
         assert size <= 1e-9 >= largest or largest / 3 <= size <= 3 * largest, key
         if weight.numel() < 40:
             continue
+        if name == "siglip" and key.endswith(LECUN):
+            std *= 0.8796  # theirs divides by what truncating would take away, and then truncates nothing
         chance = 5 / weight.numel() ** 0.5  # five standard deviations of what one draws by chance
         assert weight.std().item() == pytest.approx(std, rel=chance, abs=1e-7), key
         assert weight.mean().item() == pytest.approx(mean, abs=(0.2 + chance) * std + 1e-7), key

@@ -1,9 +1,10 @@
 """Images cut into patches: how large they are, and whether images fit. No framework is imported."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Sizes = Sequence[int | None]  # None where a compiler leaves a size open; then it is the model's own
 
@@ -37,6 +38,8 @@ def as_pair(size: Any) -> tuple[int, int]:
 
 def draw_images(channels: int, shape: tuple[int, int]) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Give two images, waves of all their pixels, `(2, channels, height, width)`."""
+    import numpy as np  # configurations import this module, and need none
+
     whole = (2, channels, *shape)
     return np.sin(np.linspace(-9, 9, np.prod(whole, dtype=int), dtype=np.float32)).reshape(whole)
 

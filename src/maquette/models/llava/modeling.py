@@ -70,7 +70,7 @@ class LlavaPreTrainedModel(PreTrainedModel):
         images, config = self.base_model.vision_tower.dummy_inputs, self.config
         count = self.base_model.get_image_features(**images).shape[1]
         ids = torch.arange(2 * (2 * count + 2)).view(2, -1) % (config.image_token_index or config.vocab_size)
-        ids[:, :count] = config.image_token_index
+        ids[:, 1 : count + 1] = config.image_token_index
         return {"input_ids": ids, **images}
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from maquette import PretrainedConfig
+from maquette.modeling.patches import PatchGridMixin
 
 Count = Annotated[int, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -30,7 +31,7 @@ Activation = Literal[
 ]
 
 
-class ViTConfig(PretrainedConfig):
+class ViTConfig(PatchGridMixin, PretrainedConfig):
     """Configures a Vision Transformer (Dosovitskiy et al. 2021); the defaults are those of ViT-Base, 224 by 224.
 
     Args:
@@ -87,22 +88,3 @@ class ViTConfig(PretrainedConfig):
             faults.append(f'attn_implementation must be "sdpa" or "eager", not {self.attn_implementation!r}.')
         if faults:
             raise ValueError(" ".join(faults))
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of the images, in pixels."""
-        return _as_pair(self.image_size)
-
-    @property
-    def patch_shape(self) -> tuple[int, int]:
-        """Height and width of the patches, in pixels."""
-        return _as_pair(self.patch_size)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """How many patches an image has from top to bottom, and from left to right."""
-        return self.image_shape[0] // self.patch_shape[0], self.image_shape[1] // self.patch_shape[1]
-
-
-def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
