@@ -17,7 +17,7 @@ import compiled  # noqa: F401 - TensorFlow and JAX read variables when they are 
 from fresh import PEER, Starter
 from skips import report
 
-pytest.register_assert_rewrite("array_tests", "base_tests", "kit_tests", "frameworks")
+pytest.register_assert_rewrite("array_tests", "base_tests", "kit_tests", "frameworks", "exchanged_files")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

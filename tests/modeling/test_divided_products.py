@@ -55,6 +55,24 @@ def test_changed_weights_and_copies_are_read_anew() -> None:
         assert layer(x).tolist() == [[2.0] * 4]
 
 
+def test_what_is_entered_again_heeds_what_changed_in_between() -> None:
+    """As streams do, which leave the model as it was while the caller has its turn."""
+    layer, x = nn.Linear(4, 4, bias=False), torch.ones(1, 4)
+    products = DividedProducts(layer)
+    for value in (1.0, 2.0, 3.0):
+        layer.weight = nn.Parameter(torch.full((4, 4), value))
+        with torch.no_grad(), products:
+            assert type(layer) is not nn.Linear and layer(x).tolist() == [[4 * value] * 4]
+        assert type(layer) is nn.Linear and not {"_shares", "_share_count"} & set(vars(layer))
+    with torch.no_grad():
+        layer.weight.fill_(5.0)  # in its place
+        with products:
+            assert layer(x).tolist() == [[20.0] * 4]
+    torch.set_num_threads(1)
+    with products:
+        assert type(layer) is nn.Linear
+
+
 def test_other_layers_are_left_alone() -> None:
     class Own(nn.Linear):
         pass

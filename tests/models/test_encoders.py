@@ -11,8 +11,8 @@ import sentencepiece
 import torch
 from byte_level import TEXTS, train
 from encoder_calls import give, run
+from exchanged_files import assert_same_names
 from rounding import STEPS_OF_GRADIENTS, assert_near
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
@@ -185,12 +185,7 @@ def test_equals_the_peer(exchange, name, whose):
 
 @pytest.mark.parametrize("name", CASES)
 def test_files_have_the_peers_names(exchange, name):
-    names = []
-    for whose in ("ours", "theirs"):
-        files = sorted((exchange / whose / name).glob("*.safetensors"))
-        assert len(files) > 1
-        names.append(sorted(key for file in files for key in safe_open(file, "pt").keys()))  # noqa: SIM118
-    assert names[0] == names[1]
+    assert_same_names(exchange, name)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from byte_level import train
+from exchanged_files import assert_same_names
 from rounding import STEPS_OF_GRADIENTS, assert_near
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from whisper_runs import run
 
@@ -264,12 +264,7 @@ def test_equals_the_peer(exchange, name, whose):
 
 @pytest.mark.parametrize("name", CASES)
 def test_files_have_the_peers_names(exchange, name):
-    names = []
-    for whose in ("ours", "theirs"):
-        files = sorted((exchange / whose / name).glob("*.safetensors"))
-        assert len(files) > 1
-        names.append(sorted(key for file in files for key in safe_open(file, "pt").keys()))  # noqa: SIM118
-    assert names[0] == names[1]
+    assert_same_names(exchange, name)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.states])
@@ -305,6 +300,22 @@ def test_generates_the_peers_ids(exchange, writer, name):
         longest = max(len(row), len(wanted["ids"]))
         pair = [ids + [END] * (longest - len(ids)) for ids in (row, wanted["ids"])]
         assert pair[0] == pair[1]
+
+
+@pytest.mark.parametrize("name", ["heard", "times", "words"])
+def test_a_model_that_is_in_training_hears_as_it_will(exchange, name):
+    """Its encoder leaves nothing out meanwhile, whichever part of the call it works for."""
+    more = {"dropout": 0.5, "activation_dropout": 0.5, "encoder_layerdrop": 0.5}
+    model = CASES["writes"].model_class.from_pretrained(exchange / "theirs" / "writes", **more)
+    given = as_tensors({**SHORT, "words": {**SHORT["times"], **WORDS}}[name])
+    features = make_inputs()["features"]
+    expected = model.eval().generate(features, **given)
+    language = model.detect_language(features)
+    model.train()
+    found = model.generate(features, **given)
+    assert str(found) == str(expected)  # a tensor, or a dictionary with stretches
+    assert torch.equal(model.detect_language(features), language)
+    assert all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("name", LONGER)

@@ -116,7 +116,7 @@ class Transcription:
         self.gives_output = False
 
     def run(self, features: Tensor | None, states: Any, mask: Tensor | None, *, segments: bool) -> Any:
-        """Hear all recordings, and give what `generate` gives back."""
+        """Hear all recordings, and give what `generate` gives back; the model is in its mode for generating."""
         settings, window = self.settings, self.model.config.window
         recordings = self._read(features, None if states is None else as_states(states), mask)
         if any(one.frames > window for one in recordings):
@@ -185,8 +185,7 @@ class Transcription:
         """Have the encoder hear the next window of each, unless it has."""
         window = self.model.config.window
         if unheard := [one for one in recordings if one.states is None]:
-            with torch.no_grad():
-                states = self.model.get_encoder()(torch.stack([one.cut(window) for one in unheard])).last_hidden_state
+            states = self.model.get_encoder()(torch.stack([one.cut(window) for one in unheard])).last_hidden_state
             for one, heard in zip(unheard, states, strict=True):
                 one.states = heard
         return torch.stack([one.states for one in recordings])  # type: ignore[misc]
@@ -332,8 +331,7 @@ class Transcription:
         silent, found = self.settings.need("no_timestamps_token_id") - 1, []
         for state, prompt, size in zip(states, prompts, sizes, strict=True):
             ids = torch.tensor([prompt[: len(prompt) - size + 1]], device=state.device)
-            with torch.no_grad():
-                logits = self.model(encoder_outputs=(state[None],), decoder_input_ids=ids, use_cache=False).logits
+            logits = self.model(encoder_outputs=(state[None],), decoder_input_ids=ids, use_cache=False).logits
             found.append(float(logits[0, -1].float().softmax(-1)[silent]))
         return found
 
@@ -344,8 +342,7 @@ class Transcription:
             return torch.zeros(len(tokens))
         ids = torch.tensor([[*prompt, *said]], device=state.device)
         given: dict[str, Any] = {"encoder_outputs": (state[None],), "decoder_input_ids": ids, "use_cache": False}
-        with torch.no_grad():
-            layers = self.model(**given, output_attentions=True).cross_attentions
+        layers = self.model(**given, output_attentions=True).cross_attentions
         chosen = [layers[layer][0, head, len(prompt) :, :real] for layer, head in self.settings.alignment_heads]
         places = align_tokens(torch.stack(chosen), width=self.model.config.median_filter_width)
         return torch.tensor([*places, places[-1]], dtype=torch.float64).mul(STEP).float()

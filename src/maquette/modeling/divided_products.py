@@ -18,7 +18,7 @@ MOST_SHARES = 16
 
 
 class DividedProducts:
-    """Has the linear layers of a model divide their products; used in a `with`.
+    """Has the linear layers of a model divide their products; used in a `with`, any number of times.
 
     Layers of torch's own class take part, with weights on the CPU in float32 or float64, where torch may use several
     threads. They are of another class meanwhile, so that hooks, copies and changed weights are as ever.
@@ -26,21 +26,25 @@ class DividedProducts:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.layers = model, list[nn.Linear]()
+        self.kept: dict[nn.Linear, Any] = {}  # the views of weights, from one time to the next
 
     def __enter__(self) -> None:
         count = min(torch.get_num_threads(), MOST_SHARES)
-        if count > 1 and not torch.is_autocast_enabled("cpu"):
-            plain = [layer for layer in self.model.modules() if type(layer) is nn.Linear]
-            self.layers = [layer for layer in plain if _is_large(layer.weight, count)]
+        divides = count > 1 and not torch.is_autocast_enabled("cpu")
+        plain = [layer for layer in self.model.modules() if type(layer) is nn.Linear] if divides else []
+        self.layers = [layer for layer in plain if _is_large(layer.weight, count)]
         for layer in self.layers:
             layer.__class__ = _DividedLinear
             vars(layer)["_share_count"] = count
+            if layer in self.kept:
+                vars(layer)["_shares"] = self.kept[layer]
 
     def __exit__(self, *error: Any) -> None:
         for layer in self.layers:
             layer.__class__ = nn.Linear
-            for name in ("_share_count", "_shares"):
-                vars(layer).pop(name, None)
+            vars(layer).pop("_share_count", None)
+            if (views := vars(layer).pop("_shares", None)) is not None:
+                self.kept[layer] = views
 
 
 def _is_large(weight: Tensor, count: int) -> bool:

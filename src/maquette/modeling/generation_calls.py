@@ -16,8 +16,8 @@ from maquette.generation.step_outputs import CROSS
 from maquette.generation.step_outputs import NAMES as STATES
 from maquette.generation.streaming import RowTexts
 from maquette.modeling.custom_generation import run_function, take_own
-from maquette.modeling.divided_products import DividedProducts
 from maquette.modeling.encoder_decoder_outputs import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
+from maquette.modeling.generation_mode import GenerationMode
 from maquette.modeling.generation_task import Task
 from maquette.modeling.outputs import GenerateBeamDecoderOnlyOutput, GenerateDecoderOnlyOutput
 
@@ -43,10 +43,10 @@ def generate(
     if custom_generate is not None and own is not None:
         processors = task.processors(custom=logits_processor or (), prefix_allowed_tokens_fn=prefix_allowed_tokens_fn)
         more = {"criteria": stopping_criteria or (), "tokenizer": tokenizer, "streamer": streamer}
-        with _quiet(model):
+        with GenerationMode(model):
             return run_function(task, custom_generate, own, processors=processors, **more)
     if task.has_encoder and task.wants & {*STATES}:
-        with _quiet(model):
+        with GenerationMode(model):
             task.encode()
     engine = task.engine(
         criteria=stopping_criteria or (),
@@ -56,7 +56,7 @@ def generate(
         prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
     )
     results = Results(task.prompts, pad=task.pad, times=task.config.num_return_sequences or 1)
-    with _quiet(model), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
+    with GenerationMode(model), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
         for step in task.steps(engine):
             results.add(step)
             hand_on(step)
@@ -112,9 +112,9 @@ def _stream_texts(
         told = texts.feed(prompt.number, prompt.ids.tolist())
         if told and not skip_prompt:
             yield prompt.number, told
-    steps = task.steps(engine)
+    steps, mode = task.steps(engine), GenerationMode(model)
     while True:
-        with _quiet(model):  # not while the caller has its turn
+        with mode:  # not while the caller has its turn
             step = next(steps, None)
         if step is None:
             return
@@ -161,23 +161,3 @@ def _progress(engine: Engine | Beams, wanted: bool | None) -> Iterator[Callable[
             bar.update(sum(event.is_done for event in step.events))
 
         yield show
-
-
-class _quiet:  # noqa: N801 - used as a word
-    """Puts a model into evaluation mode, without gradients, with divided products, and back as it was."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.grad, self.products = model, torch.no_grad(), DividedProducts(model)
-
-    def __enter__(self) -> None:
-        self.training = [module for module in self.model.modules() if module.training]
-        if self.training:
-            self.model.eval()
-        self.grad.__enter__()
-        self.products.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self.products.__exit__(*error)
-        self.grad.__exit__(*error)
-        for module in self.training:
-            module.training = True

@@ -11,6 +11,7 @@ from maquette import ConfigurationError, InputError
 from maquette.generation.configuration import GenerationConfig
 from maquette.generation.setting_rules import SPEECH
 from maquette.generation.transcription import Transcription, as_states, first_of
+from maquette.modeling.generation_mode import GenerationMode
 
 from .languages import TASKS, check_task, language_code
 
@@ -79,7 +80,8 @@ class WhisperGenerationMixin:
             prompt=[] if prompt_ids is None else torch.as_tensor(prompt_ids).flatten().tolist(),
             tells_tokens=bool(return_token_timestamps),
         )
-        return call.run(features, states, attention_mask, segments=return_segments)
+        with GenerationMode(self):
+            return call.run(features, states, attention_mask, segments=return_segments)
 
     def detect_language(
         self: Any, input_features: Tensor | None = None, encoder_outputs: Any = None, **kwargs: Any
@@ -89,11 +91,12 @@ class WhisperGenerationMixin:
             raise InputError("detect_language needs input_features or encoder_outputs, one of the two.")
         settings = Settings.of(self, kwargs.pop("generation_config", None), kwargs)
         ids = torch.tensor([*settings.need("lang_to_id").values()], device=self.device)
-        if input_features is not None:
-            encoder_outputs = self.get_encoder()(input_features[..., : self.config.window].to(self.device, self.dtype))
-        states = as_states(encoder_outputs)
-        begin = torch.full((len(states), 1), settings.start, device=self.device)
-        with torch.no_grad():
+        with GenerationMode(self):
+            if input_features is not None:
+                heard = input_features[..., : self.config.window].to(self.device, self.dtype)
+                encoder_outputs = self.get_encoder()(heard)
+            states = as_states(encoder_outputs)
+            begin = torch.full((len(states), 1), settings.start, device=self.device)
             logits = self(encoder_outputs=(states,), decoder_input_ids=begin, use_cache=False).logits[:, -1]
         return ids[logits[:, ids].argmax(-1)]
 
