@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from maquette import ACT2FN, PreTrainedModel
+from maquette import PreTrainedModel
 from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAttentions
-from maquette.modeling.cross_attention import Source, cross_attention
+from maquette.modeling.cross_attention import Source
 from maquette.modeling.decoders import CausalLMHead, check_positions
 from maquette.modeling.embeddings import resize_rows
+from maquette.modeling.encoder_decoder_blocks import EncoderDecoderBlock, keep_finite
 from maquette.modeling.encoder_decoders import (
     ClassificationHead,
     DecoderStack,
@@ -28,7 +29,7 @@ from maquette.modeling.encoder_decoders import (
     compute_place_loss,
     run_blocks,
 )
-from maquette.modeling.packing import Layout, attention
+from maquette.modeling.packing import Layout
 
 from .configuration import BartConfig
 
@@ -57,77 +58,28 @@ class BartLearnedPositionalEmbedding(nn.Embedding):
         return super().forward(positions + 2)
 
 
-class BartAttention(nn.Module):
-    """Lets each token look at its own row, at those before it, or at what the encoder read."""
-
-    def __init__(self, config: BartConfig, heads: int, *, causal: bool = False) -> None:
-        super().__init__()
-        self.width, self.causal, self.dropout = config.d_model // heads, causal, config.attention_dropout
-        self.k_proj = nn.Linear(config.d_model, config.d_model)
-        self.v_proj = nn.Linear(config.d_model, config.d_model)
-        self.q_proj = nn.Linear(config.d_model, config.d_model)
-        self.out_proj = nn.Linear(config.d_model, config.d_model)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give keys and values, `(places, heads, width)`."""
-        return self.k_proj(x).unflatten(-1, (-1, self.width)), self.v_proj(x).unflatten(-1, (-1, self.width))
-
-    def forward(self, x: Tensor, layout: Layout, source: Source | None = None) -> Tensor:
-        q = self.q_proj(x).unflatten(-1, (-1, self.width))  # (places, heads, width)
-        share = self.dropout if self.training else 0.0
-        if source is not None:
-            attended = cross_attention(q, self.project, source, dropout=share)
-        else:
-            attended = attention(q, *self.project(x), layout, causal=self.causal, dropout=share)
-        return self.out_proj(attended.flatten(-2))
-
-
-class _BartLayer(nn.Module):
-    """What blocks of both stacks have: a feed-forward network, and sums that are dropped from and normed."""
-
-    def __init__(self, config: BartConfig, heads: int, inner: int, *, causal: bool) -> None:
-        super().__init__()
-        self.dropout, self.activation_dropout = config.dropout, config.activation_dropout
-        self.self_attn = BartAttention(config, heads, causal=causal)
-        self.activation_fn = ACT2FN[config.activation_function]
-        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
-        self.fc1 = nn.Linear(config.d_model, inner)
-        self.fc2 = nn.Linear(inner, config.d_model)
-        self.final_layer_norm = nn.LayerNorm(config.d_model)
-
-    def _add(self, x: Tensor, found: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return norm(x + dropout(found, self.dropout, self.training))
-
-    def _transform(self, x: Tensor) -> Tensor:
-        return self.fc2(dropout(self.activation_fn(self.fc1(x)), self.activation_dropout, self.training))
-
-
-class BartEncoderLayer(_BartLayer):
+class BartEncoderLayer(EncoderDecoderBlock):
     """Attention, then the feed-forward network; what they find is added and normed."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config, config.encoder_attention_heads, config.encoder_ffn_dim, causal=False)
 
     def forward(self, x: Tensor, layout: Layout, source: Source | None = None) -> Tensor:
-        x = self._add(x, self.self_attn(x, layout), self.self_attn_layer_norm)  # (places, d_model)
-        x = self._add(x, self._transform(x), self.final_layer_norm)
-        most = torch.finfo(x.dtype).max - 1000
-        return x.clamp(-most, most) if x.dtype == torch.float16 else x
+        x = self.self_attn_layer_norm(self._add(x, self.self_attn(x, layout)))  # (places, d_model)
+        return keep_finite(self.final_layer_norm(self._add(x, self._transform(x))))
 
 
-class BartDecoderLayer(_BartLayer):
+class BartDecoderLayer(EncoderDecoderBlock):
     """As in the encoder, with attention to what that read in between."""
 
     def __init__(self, config: BartConfig) -> None:
-        super().__init__(config, config.decoder_attention_heads, config.decoder_ffn_dim, causal=True)
-        self.encoder_attn = BartAttention(config, config.decoder_attention_heads)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model)
+        super().__init__(config, config.decoder_attention_heads, config.decoder_ffn_dim, causal=True, looks=True)
 
     def forward(self, x: Tensor, layout: Layout, source: Source | None = None) -> Tensor:
-        x = self._add(x, self.self_attn(x, layout), self.self_attn_layer_norm)  # (places, d_model)
+        x = self.self_attn_layer_norm(self._add(x, self.self_attn(x, layout)))  # (places, d_model)
         if source is not None:
-            x = self._add(x, self.encoder_attn(x, layout, source), self.encoder_attn_layer_norm)
-        return self._add(x, self._transform(x), self.final_layer_norm)
+            x = self.encoder_attn_layer_norm(self._add(x, self.encoder_attn(x, layout, source)))
+        return self.final_layer_norm(self._add(x, self._transform(x)))
 
 
 class BartPreTrainedModel(PreTrainedModel):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maquette import ACT2FN, PreTrainedModel, RMSNorm, TokenClassifierOutput
 from maquette.modeling.cross_attention import Source, cross_attention
+from maquette.modeling.encoder_decoder_blocks import keep_finite
 from maquette.modeling.encoder_decoders import (
     ClassificationHead,
     DecoderStack,
@@ -136,16 +137,11 @@ class T5Block(nn.Module):
         self.layer = nn.ModuleList([own, *looking, T5LayerFF(config)])
 
     def forward(self, x: Tensor, layout: Layout, source: Source | None, bias: Any) -> Tensor:
-        x = _bound(self.layer[0](x, layout, bias, causal=self.is_decoder))  # (places, d_model)
+        # T5 was trained in bfloat16, which has room for more than float16
+        x = keep_finite(self.layer[0](x, layout, bias, causal=self.is_decoder))  # (places, d_model)
         if source is not None:
-            x = _bound(self.layer[1](x, layout, source))
-        return _bound(self.layer[-1](x))
-
-
-def _bound(x: Tensor) -> Tensor:
-    """Keep float16 finite: T5 was trained in bfloat16."""
-    most = torch.finfo(x.dtype).max - 1000
-    return x.clamp(-most, most) if x.dtype == torch.float16 else x
+            x = keep_finite(self.layer[1](x, layout, source))
+        return keep_finite(self.layer[-1](x))
 
 
 class T5PreTrainedModel(PreTrainedModel):
