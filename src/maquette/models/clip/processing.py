@@ -1,9 +1,9 @@
 """CLIP's image processor, and the processor that puts it together with the tokenizer."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from maquette import ProcessorMixin
 from maquette.images import BaseImageProcessor, ImageFeatureExtractionMixin
+from maquette.processing.pairs import TextImageProcessor
 
 
 class CLIPImageProcessor(BaseImageProcessor):
@@ -27,33 +27,10 @@ class CLIPFeatureExtractor(ImageFeatureExtractionMixin, CLIPImageProcessor):
     _new_name: ClassVar[str] = "CLIPImageProcessor"
 
 
-class CLIPProcessor(ProcessorMixin):
+class CLIPProcessor(TextImageProcessor):
     """Prepares texts and images: `processor(text=["a cat"], images=picture, padding=True, return_tensors="pt")`.
 
     Args:
         image_processor: such as `CLIPImageProcessor()`.
         tokenizer: such as `CLIPTokenizerFast(vocab_file=…, merges_file=…)`.
     """
-
-    attributes = ["image_processor", "tokenizer"]  # noqa: RUF012 - a declaration, never changed
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
-    image_processor: Any
-    tokenizer: Any
-
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        super().__init__(image_processor, tokenizer)
-
-    def __call__(self, text: Any = None, images: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """Give the tokens of texts and the pixels of images, of either or of both.
-
-        Args:
-            text: a text, or several.
-            images: an image, or several; see `BaseImageProcessor.preprocess`.
-            options: each goes to every part that takes it; `images_kwargs` and `text_kwargs` are for one part alone.
-
-        Raises:
-            InputError: neither is given.
-            UnknownFieldError: no part takes a keyword.
-        """
-        return super().__call__(images, text, **options)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from maquette import ProcessorMixin
 from maquette.images import BaseImageProcessor
+from maquette.processing.pairs import TextImageProcessor
 
 
 class SiglipImageProcessor(BaseImageProcessor):
@@ -14,7 +14,7 @@ class SiglipImageProcessor(BaseImageProcessor):
     resample = 3
 
 
-class SiglipProcessor(ProcessorMixin):
+class SiglipProcessor(TextImageProcessor):
     """Prepares texts and images; texts are padded and cut to the length that the model was trained with, unless told.
 
     Args:
@@ -22,26 +22,6 @@ class SiglipProcessor(ProcessorMixin):
         tokenizer: such as `SiglipTokenizer(vocab_file=…)`.
     """
 
-    attributes = ["image_processor", "tokenizer"]  # noqa: RUF012 - a declaration, never changed
-    image_processor_class = "AutoImageProcessor"
-    tokenizer_class = "AutoTokenizer"
-    image_processor: Any
-    tokenizer: Any
-
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        super().__init__(image_processor, tokenizer)
-
     def __call__(self, text: Any = None, images: Any = None, **options: Any) -> Any:  # type: ignore[override]
-        """Give the tokens of texts and the pixels of images, of either or of both.
-
-        Args:
-            text: a text, or several.
-            images: an image, or several; see `BaseImageProcessor.preprocess`.
-            options: each goes to every part that takes it; `images_kwargs` and `text_kwargs` are for one part alone.
-
-        Raises:
-            InputError: neither is given.
-            UnknownFieldError: no part takes a keyword.
-        """
         usual = {"padding": "max_length", "truncation": True} if text is not None else {}
-        return super().__call__(images, text, **{**usual, **options})
+        return super().__call__(text, images, **{**usual, **options})
