@@ -4,17 +4,13 @@ The words and tables are written here, so that they can be read without scripts 
 by `page.js` from data that is embedded as JSON. Everything that comes from a run is escaped.
 """
 
-import base64
-import hashlib
 import html
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
-from maquette.storage.version import __version__
+from maquette.storage.html_page import fill_page
 from maquette.training.report.curves import Chart, Line, read_charts, thin, thin_all
 from maquette.training.report.evaluation_history import Evaluations
 from maquette.training.report.figures import show_duration, show_number
@@ -25,7 +21,6 @@ MOST_ROWS = 100  # of a table
 LONGEST_VALUE = 2_000  # letters of one argument
 SECRET = re.compile(r"(^|_)(token|secret|password|passwd|api_key|access_key|credentials?)$", re.IGNORECASE)
 CAMEL_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")  # where a class's long name may be broken
-SLOT = re.compile(r"\{\{(\w+)\}\}")
 NOTHING_LOGGED = "<p class='empty'>Nothing was logged in this run, so there are no curves.</p>"
 NOTHING_EVALUATED = "<p class='empty'>The model was not evaluated in this run.</p>"
 
@@ -37,7 +32,6 @@ def render_page(record: RunRecord) -> str:
     charts = read_charts(record.history, record.throughput)
     drawn = thin_all(charts)
     evaluations = Evaluations.read(record.history, record.arguments)
-    script = _read("page.js")
     parts = {
         "title": escape(record.title),
         "heading": CAMEL_HUMP.sub("<wbr>", escape(record.title)),
@@ -49,23 +43,8 @@ def render_page(record: RunRecord) -> str:
         "arguments": _arguments(record),
         "parameters": _parameters(record),
         "environment": _pairs(record.environment),
-        "version": __version__,
-        "style": _read("page.css"),
-        "data": _embed([_drawing(chart) for chart in drawn]),
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return SLOT.sub(lambda slot: parts[slot[1]], _read("page.html"))
-
-
-def _read(name: str) -> str:
-    return resources.files("maquette.training.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embed(value: Any) -> str:
-    """Write JSON that can stand inside a script element, whatever is in it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return fill_page("maquette.training.report", parts, [_drawing(chart) for chart in drawn])
 
 
 def _started(record: RunRecord) -> str:

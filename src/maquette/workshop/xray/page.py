@@ -1,25 +1,19 @@
 """One HTML page about a model that asks for nothing from elsewhere: an area for each module, and the tree."""
 
-import base64
-import hashlib
 import html
-import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
 from maquette.errors import ConfigurationError
+from maquette.storage.html_page import fill_page
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
-from maquette.storage.version import __version__
 from maquette.workshop.xray.survey import XRay
 from maquette.workshop.xray.terminal import list_facts, show_bytes, show_count, show_shapes
 from maquette.workshop.xray.tree import Part
 
-SLOT = re.compile(r"\{\{(\w+)\}\}")
 OPEN = 2  # levels of the tree that are unfolded at first
 
 
@@ -40,7 +34,6 @@ def render_page(seen: XRay) -> str:
     """Give the page as text."""
     if seen.tree is None:
         raise ConfigurationError(f"{seen.label} has no modules to show. {' '.join(seen.notes)}")
-    script = _read("page.js")
     parts = {
         "title": html.escape(seen.kind),
         "subtitle": html.escape(seen.label if seen.label != seen.kind else f"in {seen.dtype}"),
@@ -49,23 +42,8 @@ def render_page(seen: XRay) -> str:
             f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in list_facts(seen).items()
         ),
         "tree": "".join(_head()) + _branch(seen.tree, seen.tree, 0),
-        "version": __version__,
-        "style": _read("page.css"),
-        "data": _embed(asdict(seen.tree)),
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return SLOT.sub(lambda slot: parts[slot[1]], _read("page.html"))
-
-
-def _read(name: str) -> str:
-    return resources.files("maquette.workshop.xray").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embed(value: object) -> str:
-    """Write JSON that can stand inside a script element, whatever is in it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return fill_page("maquette.workshop.xray", parts, asdict(seen.tree))
 
 
 def _head() -> Iterator[str]:
