@@ -18,7 +18,8 @@
 Each also derives from the built-in exception that fits, so `except ValueError` works as everywhere in Python.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class MaquetteError(Exception):
@@ -77,6 +78,20 @@ class RemoteCodeError(MaquetteError, ImportError):
     """Approved code that cannot be imported, or code that cannot travel with a model."""
 
 
+class MissingAttributeError(AttributeError):
+    """An attribute that is not there; its text is composed when it is read, for most who ask only want to know."""
+
+    def __init__(self, compose: Callable[[], str]) -> None:
+        super().__init__()
+        self.compose = compose
+
+    def __str__(self) -> str:
+        return self.compose()
+
+    def __reduce__(self) -> Any:
+        return AttributeError, (str(self),)
+
+
 def edit_distance(a: str, b: str) -> int:
     """Count the letters to insert, delete, replace or swap with a neighbour to turn `a` into `b`.
 
@@ -98,7 +113,8 @@ def edit_distance(a: str, b: str) -> int:
 def nearest(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
     """Pick the known names that `name` was probably meant to be, the likeliest first, or none."""
     limit = max(1, len(name) // 3)
-    ranked = sorted((edit_distance(name.lower(), known.lower()), known) for known in set(names))
+    like = [known for known in set(names) if abs(len(known) - len(name)) <= limit]
+    ranked = sorted((edit_distance(name.lower(), known.lower()), known) for known in like)
     close = [(distance, known) for distance, known in ranked if distance <= limit]
     return [known for distance, known in close if distance <= close[0][0] + 1][:most]
 

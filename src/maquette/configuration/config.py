@@ -24,6 +24,7 @@ from maquette.configuration.schema import LABEL_FIELDS, FaultError, settle_label
 from maquette.configuration.values import as_read, compared, is_plain, saved, shown
 from maquette.errors import (
     ConfigurationError,
+    MissingAttributeError,
     MissingFileError,
     SaveError,
     UnknownFieldError,
@@ -170,7 +171,8 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
             return self._extra[name]
         if (field := self._canonical(name)) != name:
             return getattr(self, field)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{self._suggest(name)}")
+        kind = type(self).__name__
+        raise MissingAttributeError(lambda: f"{kind} has no attribute {name!r}.{self._suggest(name)}")
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._aliases, *self._extra]

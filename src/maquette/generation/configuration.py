@@ -9,7 +9,15 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from maquette.configuration.schema import Fault, FaultError, Field, annotated_fields, attempt
-from maquette.errors import ConfigurationError, SaveError, UnknownFieldError, bullets, did_you_mean, edit_distance
+from maquette.errors import (
+    ConfigurationError,
+    MissingAttributeError,
+    SaveError,
+    UnknownFieldError,
+    bullets,
+    did_you_mean,
+    edit_distance,
+)
 from maquette.generation import SETTINGS_FILE
 from maquette.generation.setting_rules import (
     DEFAULTS,
@@ -115,7 +123,8 @@ class GenerationConfig(Settings, PretrainedMixin):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
         if name in self._extra:
             return self._extra[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{did_you_mean(name, self._fields())}")
+        kind = type(self).__name__
+        raise MissingAttributeError(lambda: f"{kind} has no attribute {name!r}.{did_you_mean(name, self._fields())}")
 
     @classmethod
     def _refuse_unknown(cls, names: Iterable[str], known: Iterable[str] = ()) -> None:

@@ -67,7 +67,6 @@ UNUSED = {
     "cache_implementation": "dynamic",
     "cache_config": None,
     "max_cache_len": None,
-    "low_memory": None,
     "continuous_batching_config": None,
     "assistant_lookbehind": 10,
     "target_lookbehind": 10,

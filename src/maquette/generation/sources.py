@@ -132,15 +132,16 @@ class Sources:
 
 
 def _allocate(like: Tensor, texts: int, capacity: int) -> Tensor:
-    """Give zeros `(texts, capacity, heads, width)`; in memory, the tokens of a head follow each other."""
+    """Give `(texts, capacity, heads, width)`; in memory, the tokens of a head follow each other."""
     heads, width = like.shape[2:]
-    return like.new_zeros(texts, heads, capacity, width).transpose(1, 2)
+    return like.new_empty(texts, heads, capacity, width).transpose(1, 2)
 
 
 def _enlarge(old: Tensor, texts: int, capacity: int) -> Tensor:
-    """Make room for so many texts of so many tokens."""
+    """Make room for so many texts of so many tokens: zeros behind texts that were there, anything in new places."""
     if old.shape[0] >= texts and old.shape[1] >= capacity:
         return old
     new = _allocate(old, max(texts, old.shape[0]), -(-max(capacity, old.shape[1]) // BLOCK) * BLOCK)
     new[: old.shape[0], : old.shape[1]] = old
+    new[: old.shape[0], old.shape[1] :] = 0
     return new

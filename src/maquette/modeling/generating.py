@@ -1,5 +1,6 @@
 """`generate`: what a model with scores of a vocabulary does with a prompt."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ class GenerationMixin:
     config: Any
     device: Any
     forward: Callable[..., Any]
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch training on or off, as torch does; on, what generating has left in memory is given back."""
+        if mode and (loaded := sys.modules.get("maquette.modeling.few_row_products")) is not None:
+            loaded.forget_copies(self)
+        return super().train(mode)  # type: ignore[misc]
 
     @property
     def generation_config(self) -> "GenerationConfig":

@@ -43,7 +43,7 @@ def generate(
     if custom_generate is not None and own is not None:
         processors = task.processors(custom=logits_processor or (), prefix_allowed_tokens_fn=prefix_allowed_tokens_fn)
         more = {"criteria": stopping_criteria or (), "tokenizer": tokenizer, "streamer": streamer}
-        with GenerationMode(model):
+        with GenerationMode(model, low_memory=task.config.low_memory):
             return run_function(task, custom_generate, own, processors=processors, **more)
     if task.has_encoder and task.wants & {*STATES}:
         with GenerationMode(model):
@@ -56,7 +56,8 @@ def generate(
         prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
     )
     results = Results(task.prompts, pad=task.pad, times=task.config.num_return_sequences or 1)
-    with GenerationMode(model), _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
+    mode = GenerationMode(model, low_memory=task.config.low_memory)
+    with mode, _progress(engine, progress_bar) as show, _hand_on(streamer, task) as hand_on:
         for step in task.steps(engine):
             results.add(step)
             hand_on(step)
@@ -112,7 +113,7 @@ def _stream_texts(
         told = texts.feed(prompt.number, prompt.ids.tolist())
         if told and not skip_prompt:
             yield prompt.number, told
-    steps, mode = task.steps(engine), GenerationMode(model)
+    steps, mode = task.steps(engine), GenerationMode(model, low_memory=task.config.low_memory)
     while True:
         with mode:  # not while the caller has its turn
             step = next(steps, None)

@@ -8,7 +8,7 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from maquette.batch.tensors import add_container
-from maquette.errors import did_you_mean
+from maquette.errors import MissingAttributeError, did_you_mean
 
 
 class _Field:
@@ -104,7 +104,8 @@ class ModelOutput(dict[str, Any]):
         def __getattr__(self, name: str) -> Any:
             if name in self:
                 return dict.__getitem__(self, name)
-            raise AttributeError(f"{type(self).__name__} has no {name!r}.{did_you_mean(name, (*self._names, *self))}")
+            kind, known = type(self).__name__, (*self._names, *self)
+            raise MissingAttributeError(lambda: f"{kind} has no {name!r}.{did_you_mean(name, known)}")
 
     # Writing ---------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from maquette.modeling.encoder_decoders import (
     run_blocks,
 )
 from maquette.modeling.losses import compute_classification_loss
-from maquette.modeling.packing import Layout
+from maquette.modeling.packing import Layout, is_traced
 from maquette.modeling.spans import compute_mask_indices
 
 from .configuration import WhisperConfig
@@ -123,9 +123,26 @@ class WhisperEncoder(EncoderStack, _WhisperStack):  # type: ignore[misc]
         if input_features is None:
             raise ValueError("The encoder has nothing to hear: give input_features, or encoder_outputs.")
         self.config.check_features(input_features.shape)
-        x = gelu(self.conv2(gelu(self.conv1(input_features)))).mT  # (batch, places, d_model)
         options.pop("inputs_embeds", None)
+        if self._can_split(input_features, options):  # what a window takes stays in the processor's caches
+            parts = [self._hear(window, return_dict=True) for window in input_features.split(1)]
+            output = type(parts[0])(last_hidden_state=torch.cat([part.last_hidden_state for part in parts]))
+            return output if self._chosen("return_dict", options.get("return_dict")) else output.to_tuple()
+        return self._hear(input_features, **options)
+
+    def _hear(self, features: Tensor, **options: Any) -> Any:
+        x = gelu(self.conv2(gelu(self.conv1(features)))).mT  # (batch, places, d_model)
         return super().forward(inputs_embeds=x, **options)
+
+    def _can_split(self, features: Tensor, options: dict[str, Any]) -> bool:
+        """Tell whether windows can be heard one after the other with nobody noticing: nothing is learnt, or watched."""
+        if len(features) < 2 or self.training or torch.is_grad_enabled() or features.device.type != "cpu":
+            return False
+        watched = ("output_attentions", "output_hidden_states")
+        if options.get("as_laid_out") or any(self._chosen(name, options.get(name)) for name in watched):
+            return False
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+        return not (hooked or is_traced(features))
 
     def _read(self, inputs: Tensor, layout: Layout, source: Source | None, *, keep_states: bool) -> Any:
         return self._run(layout.gather(inputs) + self.embed_positions.weight, layout, None, keep_states=keep_states)
