@@ -365,3 +365,16 @@ def test_layout_tells_what_it_is():
     assert layout.shape == (3, 4) and layout.lengths == (1, 2, 4) and layout.rows.tolist() == [2, 1, 0]
     assert layout.offsets.tolist() == [0, 1, 3, 7]
     assert isinstance(layout, Layout)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_unbind_gives_each_rows_tokens(packs: bool) -> None:
+    mask = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1], [1, 0, 1, 0]])
+    x = torch.randn(4, 4, 3)
+    with use_packing(packs):
+        layout = lay_out(x, mask)
+    assert layout.is_packed == packs
+    rows = layout.unbind(layout.gather(x))
+    for row, real, padded in zip(rows, mask.bool(), x, strict=True):
+        count = int(real.sum())
+        assert torch.equal(row[:count], padded[real]) and not row[count:].any()

@@ -1,5 +1,6 @@
 """Functions on logits: their base class, lists of them, and how those written for padded batches see ragged rows."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -98,6 +99,11 @@ def _wanted(processor: Foreign, given: dict[str, Any]) -> dict[str, Any]:
 
 def token_mask(tokens: tuple[int, ...], scores: Tensor) -> Tensor:
     """Tell which tokens of the vocabulary are among some, `(vocabulary,)`; ids beyond it are passed over."""
-    mask = torch.zeros(scores.shape[-1], dtype=torch.bool, device=scores.device)
-    mask[[token for token in tokens if token < len(mask)]] = True
+    return _make_mask(tokens, scores.shape[-1], scores.device)
+
+
+@functools.lru_cache(maxsize=16)
+def _make_mask(tokens: tuple[int, ...], size: int, device: torch.device) -> Tensor:
+    mask = torch.zeros(size, dtype=torch.bool, device=device)
+    mask[[token for token in tokens if token < size]] = True
     return mask

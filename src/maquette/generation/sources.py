@@ -73,16 +73,17 @@ class Sources:
         self.texts[first : first + len(lengths)] = range(start, start + len(lengths))
         self.lengths += lengths
 
-    def keep(self, number: int, first: int, keys: Tensor, values: Tensor) -> None:
-        """Keep what a layer made of the texts that `begin` named, `(slots, longest, heads, width)`."""
+    def keep(self, number: int, first: int, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Keep what a layer made of the texts that `begin` named, `(length, heads, width)` each."""
         start = self.texts[first]
         if number == len(self.layers):
-            self.layers.append((_allocate(keys, start, 0), _allocate(values, start, 0)))
+            self.layers.append((_allocate(keys[0], start, 0), _allocate(values[0], start, 0)))
         kept = []
         for old, new in zip(self.layers[number], (keys, values), strict=True):
-            room = _enlarge(old, start + len(new), new.shape[1])
-            room[start : start + len(new), : new.shape[1]] = new
-            room[start : start + len(new), new.shape[1] :] = 0
+            room = _enlarge(old, start + len(new), max(map(len, new)))
+            for place, text in enumerate(new, start):
+                room[place, : len(text)] = text
+                room[place, len(text) :] = 0
             kept.append(room)
         self.layers[number] = (kept[0], kept[1])
 
@@ -133,7 +134,7 @@ class Sources:
 
 def _allocate(like: Tensor, texts: int, capacity: int) -> Tensor:
     """Give `(texts, capacity, heads, width)`; in memory, the tokens of a head follow each other."""
-    heads, width = like.shape[2:]
+    heads, width = like.shape[-2:]
     return like.new_empty(texts, heads, capacity, width).transpose(1, 2)
 
 

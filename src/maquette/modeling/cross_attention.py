@@ -44,7 +44,7 @@ class Source:
     def keep(self, number: int, keys: Tensor, values: Tensor) -> None:
         """Put what a layer made of the states into the cache."""
         assert self.own.cache is not None
-        rows = self.keys.to_rows(keys), self.keys.to_rows(values)
+        rows = self.keys.unbind(keys), self.keys.unbind(values)
         self.own.cache.sources.keep(number, self.own.cache.first_slot, *rows)
 
 

@@ -233,7 +233,16 @@ class Layout:
         source, target, longest = self.once("rows", lambda: self._places_in_rows(x.device))
         tokens = x if self.is_packed else x.flatten(0, 1).index_select(0, source)
         rows = x.new_zeros(self.shape[0] * longest, *tokens.shape[1:])
-        return rows.index_copy(0, target, tokens).unflatten(0, (self.shape[0], longest))
+        return _put(rows, target, tokens).unflatten(0, (self.shape[0], longest))
+
+    def unbind(self, x: Tensor) -> list[Tensor]:
+        """Give the tokens of each row, `(length, …)`; where padding is kept, rows may end in zeros."""
+        if self.rows is None:
+            return list(self.to_rows(x).unbind())
+        found = [x[:0]] * self.shape[0]
+        for row, tokens in zip(self.rows.tolist(), x.split(self.lengths), strict=True):
+            found[row] = tokens
+        return found
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """Bring `(batch, longest, …)` as `to_rows` gives it back to `(places, …)`; padding that is kept gets zeros."""
@@ -244,7 +253,7 @@ class Layout:
         if self.is_packed:
             return tokens
         padded = rows.new_zeros(self.shape[0] * self.shape[1], *rows.shape[2:])
-        return padded.index_copy(0, source, tokens).unflatten(0, self.shape)
+        return _put(padded, source, tokens).unflatten(0, self.shape)
 
     def _places_in_rows(self, device: torch.device) -> tuple[Tensor, Tensor, int]:
         """Give where the real tokens are in the padded batch, where in rows from their first token on, and how long."""
@@ -386,6 +395,13 @@ def is_traced(mask: Tensor) -> bool:
     if type(mask) is not Tensor or mask.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(mask):
         return True
     return mask.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _put(zeros: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
+    """Put tokens to their places among zeros; without a second tensor where nobody follows what happens."""
+    if torch.is_grad_enabled() or is_traced(tokens):
+        return zeros.index_copy(0, places, tokens)
+    return zeros.index_copy_(0, places, tokens)
 
 
 def _pack(mask: Tensor, *, share: float) -> Layout:
