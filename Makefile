@@ -6,11 +6,12 @@ RUN := $(VENV)/bin/python
 export MAQUETTE_HOME ?= $(CURDIR)/$(VENV)/maquette-home
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup peer demo test lint bench clean
+.PHONY: help setup peer demo docs test lint bench clean
 
 help:
 	@echo "make setup   an environment in $(VENV), with maquette (editable) and all it can use"
 	@echo "make demo    train, save, reload in a fresh process, and draw the result"
+	@echo "make docs    the documentation as a site, in site/: open site/index.html"
 	@echo "make test    lint, types, and all tests"
 	@echo "make bench   measure against the peer, side by side"
 
@@ -36,6 +37,11 @@ $(PEER)/.installed: constraints-peer.txt
 demo: setup
 	$(RUN) examples/custom_resnet/demo.py
 
+# Warnings are errors. The variable silences what the theme says of its own future, which is no warning about a page.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --clean --site-dir site
+	@echo "open site/index.html"
+
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -57,4 +63,4 @@ bench: setup peer
 	for script in benchmarks/*.py; do MAQUETTE_PEER_PYTHON=$(CURDIR)/$(PEER)/bin/python $(RUN) $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(PEER) demo build dist
+	rm -rf $(VENV) $(PEER) demo site build dist
