@@ -92,7 +92,9 @@ def _can_divide(weight: Tensor, count: int) -> bool:
 
 def _can_copy(dtype: torch.dtype) -> bool:
     """Tell whether oneDNN has kernels of its own for a type here."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    if not torch._C._get_mkldnn_enabled() or not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

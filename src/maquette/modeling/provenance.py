@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,10 +37,17 @@ CONSTANT_FILLS = {"aten::fill_", "aten::zero_"}
 
 
 def _measure_memory() -> float:
+    """Give the bytes of the machine's memory, or of the container's where that has less."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        machine: float = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not on every system
-        return math.inf
+        machine = math.inf
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            machine = min(machine, int(Path(file).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no container, or one without a limit ("max")
+            continue
+    return machine
 
 
 MEMORY = _measure_memory()  # bytes
