@@ -23,8 +23,8 @@ IDS = re.compile(r'(?<= )(?:id|name)="([^"]+)"')
 
 
 @functools.cache
-def making() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("making_the_site", ROOT / "docs" / "making" / "site.py")
+def making(file: str = "site") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"making_{file}", ROOT / "docs" / "making" / f"{file}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,6 +44,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_page_has_a_row_in_the_index() -> None:
     rows = [f"| [title]({name}) | what it tells |" for name in making().missing_from_index()]
     assert rows == [], "the index, docs/README.md, makes the navigation: add these rows to the tables they belong to"
+
+
+def test_pictures_are_what_their_script_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = making("pictures")
+    monkeypatch.setattr(pictures, "FOLDER", tmp_path)
+    pictures.draw_all()
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    kept = {name: (ROOT / "docs" / "images" / name).read_text(encoding="utf-8") for name in drawn}
+    assert len(drawn) == 4 and drawn == kept
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
