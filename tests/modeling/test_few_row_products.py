@@ -217,3 +217,21 @@ def test_a_row_with_copied_weights_is_the_same_alone() -> None:
         whole = layer(x)
         alone = torch.cat([layer(row[None]) for row in x])
     assert (whole - alone).abs().max() <= bound([whole], steps=20)
+
+
+@pytest.mark.usefixtures("_copies_at_once")
+def test_models_made_in_inference_mode_generate() -> None:
+    with torch.inference_mode():
+        model = make_model()
+        found = model.generate([[5, 6, 7], [8]], max_new_tokens=6)
+        assert few_row_products._copies[model]
+    assert found.tolist() == make_model().generate([[5, 6, 7], [8]], max_new_tokens=6).tolist()
+
+
+@pytest.mark.usefixtures("_copies_at_once")
+def test_a_forward_that_enters_autocast_gets_what_it_asks_for() -> None:
+    layer, x = nn.Linear(4, 4), torch.ones(2, 4)
+    with torch.no_grad(), FewRowProducts(layer):
+        assert layer(x).dtype == torch.float32
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16

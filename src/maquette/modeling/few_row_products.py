@@ -119,7 +119,8 @@ class _Forms:
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """Give `(rows, outputs)` for `(rows, inputs)`; None where torch's own product is as good."""
         weight = weight.detach()
-        if self.of != (identity := (weight.data_ptr(), weight._version)) or not self._is_same(weight):
+        identity = (weight.data_ptr(), -1 if weight.is_inference() else weight._version)
+        if self.of != identity or not self._is_same(weight):
             self.of, self.is_sure, self.steps, self.copy, self.shares = identity, True, 0, None, None
         rows = len(x)
         gains = rows > 1 or weight.numel() >= FEWEST_FOR_ONE
@@ -181,7 +182,8 @@ class _Quick:
         width = self.weight.shape[0 if forms.is_transposed else 1]
         fits = input.shape[-1:] == (width,) and input.dtype == self.weight.dtype and input.numel() > 0
         y = None
-        if fits and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        watched = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        if fits and not watched:
             y = forms.multiply(input.reshape(-1, width), self.weight, self.bias)
         if y is None:
             return super().forward(input)  # type: ignore[misc,no-any-return]
