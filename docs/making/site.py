@@ -91,8 +91,15 @@ def reference_pages() -> dict[str, str]:
         text = f"Imported from `{module}`.\n\n" + "\n".join(f"::: {module}.{name}\n" for name in members)
         pages[f"reference/{page}.md"] = f"# {title}\n\n{text}"
     for page in sorted(names):
-        pages[f"reference/{page}.md"] = _write_page(f"Family: {page.removeprefix('family_')}", names[page])
+        pages[f"reference/{page}.md"] = _write_page(_name_family([name for name, _ in names[page]]), names[page])
     return pages
+
+
+def _name_family(names: list[str]) -> str:
+    """Name a family by its configurations; those of parts, such as `CLIPTextConfig`, say no more."""
+    stems = sorted({name.removesuffix("Config") for name in names if name.endswith("Config")}, key=len)
+    whole = [stem for stem in stems if not any(stem != other and stem.startswith(other) for other in stems)]
+    return ", ".join(sorted(whole))
 
 
 def _write_page(title: str, names: list[tuple[str, str]]) -> str:
@@ -126,7 +133,7 @@ def on_config(config: MkDocsConfig) -> None:
         if pages:
             nav.append({heading: [{title: _place(file)} for title, file in pages]})
     titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in reference_pages().items()}
-    families = [{title.removeprefix("Family: "): name} for name, title in titles.items() if "/family_" in name]
+    families = [{title: name} for name, title in titles.items() if "/family_" in name]
     parts = [{title: name} for name, title in titles.items() if "/family_" not in name]
     nav.append({"Reference": [*parts, {"Families": families}]})
     nav.append({"Changes": "changelog.md"})
