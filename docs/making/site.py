@@ -162,7 +162,26 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
     parts = re.split(r"(^```[^\n]*\n.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     parts[::2] = [re.sub(r"(!?)\[([^]]*)\]\(([^)\s]+)\)", lambda m: _link(m, base, files), text) for text in parts[::2]]
     parts[1::2] = [_fence(text) for text in parts[1::2]]
+    if not place.startswith("reference/") and place not in ALONG:
+        parts[::2] = _link_names(parts[::2])
     return "".join(parts)
+
+
+def _link_names(texts: list[str]) -> list[str]:
+    """Link the first mention of each public name on a page to the reference; headings and links stay as they are."""
+    names = public_names()
+
+    def link(found: re.Match[str]) -> str:
+        module = names.pop(found["name"] or "", None)
+        if module is None:
+            return found.group()
+        name = found["name"]
+        if name in FOREIGN or (module == "maquette.auto.models" and name != "AutoConfig"):
+            return f"[`{name}`](reference/{group_of(module)}.md#{name})"
+        return f"[`{name}`][{module}.{name}]"
+
+    pattern = r"^#.*$|\[[^]]*\]\([^)]*\)|`(?P<name>\w+)`|`[^`\n]*`"
+    return [re.sub(pattern, link, text, flags=re.MULTILINE) for text in texts]
 
 
 def _fence(text: str) -> str:

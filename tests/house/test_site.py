@@ -82,6 +82,12 @@ def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     assert len(pages) > 60 and lost == []
 
 
+def test_a_page_links_the_first_mention_of_a_name_to_the_reference(site: Path) -> None:
+    text = (site / "training.html").read_text(encoding="utf-8")
+    assert text.count('reference/training.html#maquette.training.trainer.Trainer"><code>') == 1
+    assert "<code>Trainer</code>" in text.replace('"><code>Trainer</code>', "", 1)  # further ones stay as they are
+
+
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)\b[^>]*https?://[^>]*>", path.read_text(encoding="utf-8"))
