@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from headless_page import read_elements
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -18,6 +19,7 @@ from maquette.registry import PREFIXES
 __all__ = [
     "side",
     "test_a_head_is_new_and_more_is_an_error",
+    "test_a_notebook_shows_the_tree_of_a_model",
     "test_bfloat16_is_kept_through_saves",
     "test_code_travels_with_a_model",
     "test_errors_name_what_is_wrong",
@@ -140,6 +142,14 @@ def test_masks_with_holes_and_rows_of_padding(side: Side, from_torch: Path) -> N
     one, other = (arrays(model(np.where(mask, ids, filler), mask)) for filler in (0, 7))
     np.testing.assert_array_equal(one, other)
     assert not one[mask == 0].any() and one[mask == 1].any()
+
+
+def test_a_notebook_shows_the_tree_of_a_model(side: Side) -> None:
+    shown = read_elements(side.make("Model")._repr_html_())
+    tree = {cells[0]: cells[1:] for row in shown.all(cls="row") if (cells := [cell.text for cell in row.walk()])}
+    assert tree["embeddings"][0] == f"{40 * 16 + 16 * 16 + 2 * 16:,}"
+    assert any(name.startswith("0 – 1") for name in tree)
+    assert ["640", "40 × 16", "float32"] in tree.values()
 
 
 WRITE = """

@@ -8,6 +8,7 @@ import numpy as np
 
 from maquette.batch.padding import holds_tensors, ragged
 from maquette.batch.tensors import add_container, check_framework, framework_of, move, to_numpy, to_tensor
+from maquette.batch.view import show_batch
 from maquette.errors import did_you_mean
 
 
@@ -49,6 +50,8 @@ class BatchFeature(UserDict[str, Any]):
     def _suggest(self, name: str) -> str:
         data = self.__dict__.get("data", {})
         return f"{self._called}.{did_you_mean(name, data)} It has: {', '.join(map(str, data))}."
+
+    _repr_html_ = show_batch
 
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))

@@ -22,6 +22,7 @@ from maquette.configuration.construction import (
 from maquette.configuration.construction import GENERATION_FIELDS as GENERATION_FIELDS
 from maquette.configuration.schema import LABEL_FIELDS, FaultError, settle_labels
 from maquette.configuration.values import as_read, compared, is_plain, saved, shown
+from maquette.configuration.view import show_configuration
 from maquette.errors import (
     ConfigurationError,
     MissingAttributeError,
@@ -337,6 +338,8 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {to_json(encode_floats(self._differing(self._plain(shown)))).rstrip()}"
+
+    _repr_html_ = show_configuration
 
     # Reading ---------------------------------------------------------------------------------------------------
 

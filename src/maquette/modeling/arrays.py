@@ -17,6 +17,8 @@ from maquette.checkpoint import FLOATS, Checkpoint, ExpectedParameters, LoadRepo
 from maquette.checkpoint.axes import Path, from_torch, to_torch, torch_name, torch_shape
 from maquette.errors import SaveError, bullets, did_you_mean
 from maquette.modeling.common import ModelMixin, check_ties
+from maquette.modeling.model_view import draw_model, plant
+from maquette.storage.html_view import never_raising
 
 COUNT = "num_batches_tracked"  # torch's batch normalisation counts; nothing else does
 
@@ -44,6 +46,11 @@ class ArrayModelMixin(ModelMixin):
 
     def _check_saveable(self) -> None:
         """Refuse a model that has variables which would not be saved."""
+
+    @never_raising
+    def _repr_html_(self) -> str:
+        named = ((tuple(torch_name(path).split(".")), variable, first) for path, variable, first in self._named())
+        return draw_model(plant(type(self).__name__, named))
 
     # Loading ---------------------------------------------------------------------------------------------------
 

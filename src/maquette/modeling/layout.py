@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maquette.batch.view import draw_filling
 from maquette.generation.cache import Cache, as_cache
 from maquette.generation.open_cache import OpenCache
 from maquette.modeling.outputs import BaseModelOutput
+from maquette.storage.html_view import frame, never_raising
 
 # Pack where at most this share of the places is real; measured in benchmarks/distilbert.py.
 PACK_UP_TO = 0.9
@@ -155,6 +157,13 @@ class Layout:
             counts: list[int] = self.mask.sum(1).tolist()
             return counts
         return [self.shape[1]] * self.shape[0]
+
+    @never_raising
+    def _repr_html_(self) -> str:
+        places = f"{self.shape[0]:,} × {self.shape[1]:,} places"
+        end = "" if self.cache is None else ", with a cache"
+        about = f"{'packed' if self.is_packed else 'padded'}, {places}{end}"
+        return frame("Layout", about, draw_filling("lengths", sum(self.counts), self.shape[0] * self.shape[1]))
 
     def once(self, key: Any, compute: Callable[[], Any]) -> Any:
         """Compute something for the first layer, and give the others the same."""

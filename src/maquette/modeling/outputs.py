@@ -8,6 +8,7 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 from maquette.batch.tensors import add_container
+from maquette.batch.view import show_output
 from maquette.errors import MissingAttributeError, did_you_mean
 
 
@@ -106,6 +107,8 @@ class ModelOutput(dict[str, Any]):
                 return dict.__getitem__(self, name)
             kind, known = type(self).__name__, (*self._names, *self)
             raise MissingAttributeError(lambda: f"{kind} has no {name!r}.{did_you_mean(name, known)}")
+
+    _repr_html_ = show_output
 
     # Writing ---------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from maquette.modeling.generating import GenerationMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
 from maquette.modeling.mapping import map_tensors
 from maquette.modeling.masks import MaskMixin
+from maquette.modeling.model_view import draw_model
+from maquette.modeling.module_tree import grow
 from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
 from maquette.modeling.weights import (
     BUFFER_TYPES,
@@ -43,6 +45,7 @@ from maquette.modeling.weights import (
     unsaved_buffers,
     unwrapped,
 )
+from maquette.storage.html_view import never_raising
 
 logger = logging.getLogger(__name__)
 
@@ -300,6 +303,11 @@ class PreTrainedModel(
 
     def _dtype_name(self) -> str | None:
         return str(self.dtype).removeprefix("torch.")
+
+    @never_raising
+    def _repr_html_(self) -> str:
+        device = next((str(t.device) for t in [*self.parameters(), *self.buffers()]), "")
+        return draw_model(grow(self), f", on {device}" if device else "")
 
     # What a model says of itself -------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ import types
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from maquette.modeling.layers.experts import Experts
+from maquette.modeling.model_parts import Tally
 from maquette.modeling.provenance import read_kind, storage_id, tensors_in
 
 aten = torch.ops.aten
@@ -36,19 +36,6 @@ WITHOUT_FORMULA = (
     "aten::_cdist",
 )
 LAYERS, EXPERTS, CONVOLUTION, ATTENTION = "layers", "experts", "convolutions", "attention"
-
-
-@dataclass
-class Tally:
-    """What happened inside one module, without what happened in the modules in it."""
-
-    flops: Counter[str] = field(default_factory=Counter)  # by kind
-    moved: int = 0  # bytes read and written
-    kept: int = 0  # bytes that wait for the backward pass
-    calls: int = 0
-    takes: tuple[tuple[int, ...], ...] = ()  # the shapes of the tensors that came in first
-    gives: tuple[tuple[int, ...], ...] = ()
-    takes_floats: bool = False
 
 
 class Meter(TorchDispatchMode):

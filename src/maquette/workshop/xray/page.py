@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from maquette.errors import ConfigurationError
+from maquette.modeling.model_parts import Part
 from maquette.storage.html_page import fill_page
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.workshop.xray.survey import XRay
 from maquette.workshop.xray.terminal import list_facts, show_bytes, show_count, show_shapes
-from maquette.workshop.xray.tree import Part
 
 OPEN = 2  # levels of the tree that are unfolded at first
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from maquette.errors import ConfigurationError
 from maquette.generation.cache import Cache
+from maquette.modeling.model_parts import Tally
+from maquette.modeling.module_tree import count_experts, share_of, sum_kinds
 from maquette.modeling.provenance import storage_id, tensors_in
 from maquette.workshop.xray.inputs import find_loss, make_inputs, make_targets
-from maquette.workshop.xray.meter import EXPERTS, LAYERS, Meter, Tally, watched
-from maquette.workshop.xray.tree import count_experts, share_of, sum_kinds
+from maquette.workshop.xray.meter import EXPERTS, LAYERS, Meter, watched
 
 MOST_ATTEMPTS = 12
 # What is said of operations whose result depends on values, of which there are none here.

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from maquette.checkpoint import ExpectedParameters, match
+from maquette.modeling.model_parts import Part
+from maquette.modeling.module_tree import grow
 from maquette.workshop.xray.files import Weights
 from maquette.workshop.xray.inputs import choose_length
 from maquette.workshop.xray.machines import Machine, find_machine
 from maquette.workshop.xray.running import Run, measure_cache, run_step
 from maquette.workshop.xray.subject import Subject, find_subject
-from maquette.workshop.xray.tree import Part, grow
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from maquette.modeling.model_parts import Part, Shapes
 from maquette.workshop.xray.survey import XRay
-from maquette.workshop.xray.tree import Part, Shapes
 
 Line = tuple[str, str]  # a style, and the text
 Row = tuple[str, ...]

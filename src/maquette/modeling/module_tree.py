@@ -3,87 +3,17 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from maquette.modeling.layers.experts import Experts
-from maquette.workshop.xray.meter import Tally
+from maquette.modeling.model_parts import Part, Tally, Weight, fold
 
 # What configurations call the number of experts, and how many of them a token uses.
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "top_k", "num_selected_experts")
-Shapes = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A parameter, or a buffer, of one module.
-
-    Attributes:
-        count: how many numbers it has.
-        tied_to: where the same parameter was met first; empty where it is here.
-        active: how many of its numbers a token goes through.
-        kind: "parameter", or "buffer".
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    count: int
-    size: int
-    active: int
-    tied_to: str = ""
-    kind: str = "parameter"
-    trainable: bool = True
-
-
-@dataclass(frozen=True)
-class Part:
-    """A module with all that is in it; `alike` neighbours that differ in their numbers only are one.
-
-    Attributes:
-        parameters: how many numbers are in it that are nowhere before it.
-        tied: how many more are shared with a part before it.
-        active: how many of the parameters a token goes through.
-        flops: of one forward.
-        moved: bytes that are read and written in one forward.
-        kept: bytes that it leaves in memory for the backward pass.
-        takes, gives: the shapes of tensors that come in and go out, the first time it is called.
-        note: what is not as it seems.
-    """
-
-    name: str
-    path: str
-    kind: str
-    weights: tuple[Weight, ...] = ()
-    parts: tuple["Part", ...] = ()
-    parameters: int = 0
-    tied: int = 0
-    active: int = 0
-    flops: int = 0
-    moved: int = 0
-    kept: int = 0
-    calls: int = 0
-    takes: Shapes = ()
-    gives: Shapes = ()
-    alike: int = 1
-    note: str = ""
-
-    @property
-    def build(self) -> tuple[Any, ...]:
-        """What two parts have in common that are alike."""
-        ties = tuple(replace(weight, tied_to=bool(weight.tied_to)) for weight in self.weights)  # type: ignore[arg-type]
-        inner = tuple((part.name, part.build) for part in self.parts)
-        numbers = (self.parameters, self.tied, self.active, self.flops, self.moved, self.kept, self.calls)
-        return self.kind, ties, numbers, self.takes, self.gives, self.alike, self.note, inner
-
-    def walk(self) -> Iterator["Part"]:
-        """Go through it and all that is in it."""
-        yield self
-        for part in self.parts:
-            yield from part.walk()
 
 
 @dataclass
@@ -97,9 +27,9 @@ class _Growth:
     modules: dict[int, str] = field(default_factory=dict)
 
 
-def grow(model: nn.Module, tallies: Mapping[str, Tally], notes: Mapping[str, str]) -> Part:
-    """Make the tree of a model that was run."""
-    growth = _Growth(tallies, notes, count_experts(getattr(model, "config", None)))
+def grow(model: nn.Module, tallies: Mapping[str, Tally] | None = None, notes: Mapping[str, str] | None = None) -> Part:
+    """Make the tree of a model; with what was tallied by the paths of its modules, where it was run."""
+    growth = _Growth(tallies or {}, notes or {}, count_experts(getattr(model, "config", None)))
     return _grow(model, "", type(model).__name__, growth, share=1.0)
 
 
@@ -139,7 +69,7 @@ def _grow(module: nn.Module, path: str, name: str, growth: _Growth, *, share: fl
         path=path,
         kind=type(module).__name__,
         weights=weights,
-        parts=tuple(_fold(inner)),
+        parts=tuple(fold(inner)),
         parameters=sum(w.count for w in own if not w.tied_to) + sum(p.parameters for p in inner),
         tied=sum(w.count for w in own if w.tied_to) + sum(p.tied for p in inner),
         active=sum(w.active for w in own if not w.tied_to) + sum(p.active for p in inner),
@@ -173,35 +103,6 @@ def _weights(module: nn.Module, path: str, growth: _Growth, share: float) -> Ite
                 kind,
                 tensor.requires_grad,
             )
-
-
-def _fold(parts: list[Part]) -> Iterator[Part]:
-    """Tell neighbours once that are numbered one after the other and alike in all that is in them."""
-    group: list[Part] = []
-    for part in parts:
-        if group and not (part.name.isdigit() and int(part.name) == int(group[-1].name) + 1 and _alike(part, group[0])):
-            yield _joined(group)
-            group = []
-        if not part.name.isdigit():
-            yield part
-            continue
-        group.append(part)
-    if group:
-        yield _joined(group)
-
-
-def _alike(one: Part, other: Part) -> bool:
-    return one.build == other.build
-
-
-def _joined(group: list[Part]) -> Part:
-    first, count = group[0], len(group)
-    if count == 1:
-        return first
-    numbers = {
-        name: getattr(first, name) * count for name in ("parameters", "tied", "active", "flops", "moved", "kept")
-    }
-    return replace(first, name=f"{first.name} – {group[-1].name}", alike=count, **numbers)
 
 
 def sum_kinds(tallies: Mapping[str, Tally]) -> Counter[str]:
