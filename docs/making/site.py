@@ -40,6 +40,12 @@ FOREIGN = {
     "notebook_login": "Log in to the Hub from a notebook: the function of `huggingface_hub`.",
     "__version__": "The version, a string.",
 }
+# Bases whose methods come from mixins that nobody looks up: they are shown with all they have.
+WITH_INHERITED = {
+    *("PretrainedConfig", "PreTrainedModel", "TFPreTrainedModel", "FlaxPreTrainedModel", "ModelOutput", "Cache"),
+    *("PreTrainedTokenizer", "PreTrainedTokenizerFast", "BaseImageProcessor", "SequenceFeatureExtractor"),
+    *("ProcessorMixin", "AutoImageProcessor", "AutoFeatureExtractor", "AutoProcessor", "BatchEncoding", "BatchFeature"),
+}
 # Public, but imported from the module that has them.
 BY_MODULE = {
     "packing": (
@@ -112,6 +118,8 @@ def _write_page(title: str, names: list[tuple[str, str]]) -> str:
             made.append(name)
         else:
             lines += [f"::: {module}.{name}", ""]
+            if name in WITH_INHERITED:
+                lines[-1:] = ["    options:", "      inherited_members: true", ""]
     if made:
         lines += ["## One class for each task { #by-task }", "", "All have the methods of `AutoModelBase`.", ""]
         lines += [f'- <code id="{name}">{name}</code>' for name in made]

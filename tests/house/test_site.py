@@ -66,6 +66,13 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     assert missing == []
 
 
+def test_the_reference_of_a_base_has_the_methods_of_its_mixins(site: Path) -> None:
+    text = (site / "reference" / "models.html").read_text(encoding="utf-8")
+    for method in ("from_pretrained", "save_pretrained", "generate", "push_to_hub", "resize_token_embeddings"):
+        assert f'id="maquette.modeling.torch.PreTrainedModel.{method}"' in text
+    assert making().WITH_INHERITED.issubset(making().public_names())
+
+
 def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     anchors = {path: set(IDS.findall(text)) for path, text in pages.items()}
