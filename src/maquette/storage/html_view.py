@@ -20,7 +20,7 @@ STYLE = """
 .maquette .mark { color: #c2640a; font-weight: 600; }
 .maquette table { border-collapse: collapse; border: 0; margin: 4px 0; font-size: 13px; color: inherit; }
 .maquette table :is(th, td) { text-align: left; font-weight: 400; padding: 2px 18px 2px 0; vertical-align: top;
-  border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.25); background: none; overflow-wrap: anywhere;
+  border: 0; border-bottom: 1px solid rgba(128, 128, 128, 0.25); background: none; overflow-wrap: break-word;
   max-width: 34rem; }
 .maquette table thead th { opacity: 0.68; }
 .maquette table .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -50,7 +50,7 @@ STYLE = """
 """
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{title}</title><style>:root {{ color-scheme: light dark; }} body {{ margin: 24px; }}</style></head>
 <body>{body}</body></html>
 """

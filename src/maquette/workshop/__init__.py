@@ -8,6 +8,8 @@ from maquette.workshop.checking import Examination as Examination
 from maquette.workshop.checking import check as check
 from maquette.workshop.conversion import Conversion as Conversion
 from maquette.workshop.conversion import convert as convert
+from maquette.workshop.drawings import draw_attention as draw_attention
+from maquette.workshop.drawings import draw_tokens as draw_tokens
 from maquette.workshop.first_look import FirstLook as FirstLook
 from maquette.workshop.first_look import try_out as try_out
 from maquette.workshop.packages import make_package as make_package
