@@ -457,7 +457,7 @@ def take_last_end(states: Tensor, input_ids: Tensor, end: Any) -> Tensor:
         raise ValueError(f"Row {row} of input_ids has no end token ({end}), whose state is what is classified: add it.")
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     last = (is_end * places).argmax(1)
-    return states[torch.arange(len(states), device=states.device), last]
+    return states[torch.arange(states.shape[0], device=states.device), last]
 
 
 class Seq2SeqQuestionAnsweringHead(_Head):

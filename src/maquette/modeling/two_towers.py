@@ -152,7 +152,7 @@ class ImageEmbeddings(nn.Module):
         patches = self.patch_embedding(pixels.to(self.patch_embedding.weight.dtype))  # (batch, width, rows, columns)
         x = patches.flatten(2).transpose(1, 2)
         if self.class_embedding is not None:
-            x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)  # (batch, tokens, width)
+            x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)  # (batch, tokens, width)
         grid = patches.shape[2], patches.shape[3]
         return x + stretch_positions(self.position_embedding.weight, self.config.grid, grid)
 

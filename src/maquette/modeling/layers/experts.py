@@ -115,7 +115,7 @@ class Experts(nn.Module):
         gate, up = grouped_linear(x[tokens], self.gate_up_proj, ends).chunk(2, -1)
         results = grouped_linear(self.activation(gate) * up, self.down_proj, ends)
         results = results * weights.flatten()[order, None].to(results.dtype)
-        back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        back = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
         return results[back].unflatten(0, (-1, top_k)).sum(1).to(x.dtype)
 
 
@@ -206,7 +206,7 @@ def grouped_linear(x: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
     if product is not None and _fits_grouped(x, weight) and (x.dtype == torch.bfloat16 or not traced):
         return product(x, weight.transpose(1, 2), offs=ends)
     if traced:  # where no loop can depend on lengths: every group's layer on every row
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(x.shape[0], device=x.device)
         group = (ends[:, None] <= rows).sum(0)  # (rows,)
         return (x @ weight.transpose(1, 2))[group, rows]
     lengths = ends.diff(prepend=ends.new_zeros(1)).tolist()

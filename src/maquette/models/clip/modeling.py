@@ -95,7 +95,7 @@ class CLIPTextModel(TextTower, CLIPPreTrainedModel):
         return draw_texts(self.config)
 
     def _pool(self, x: Tensor, ids: Tensor, mask: Opt) -> Tensor:
-        return x[torch.arange(len(x), device=x.device), find_ends(ids, self.config.eos_token_id, mask)]
+        return x[torch.arange(x.shape[0], device=x.device), find_ends(ids, self.config.eos_token_id, mask)]
 
 
 def draw_texts(config: Any) -> dict[str, Tensor]:

@@ -212,7 +212,7 @@ class ComposedSeq2SeqModel(PreTrainedModel):
             )
         if encoder_outputs is not None:
             read = as_encoder_output(encoder_outputs)
-        elif not knows_source(past_key_values, len(start)):
+        elif not knows_source(past_key_values, start.shape[0]):
             read = self._encode(inputs, attention_mask, {**inner, **kept})
         found: Any = {"hidden_states": None, "attentions": None, "last_hidden_state": None, **(read or {})}
         given = {

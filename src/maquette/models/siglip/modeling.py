@@ -43,7 +43,7 @@ class PoolingHead(nn.Module):
         self.mlp = TowerMLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.attention(self.probe.expand(len(x), -1, -1), x, x, need_weights=False)[0]
+        found = self.attention(self.probe.expand(x.shape[0], -1, -1), x, x, need_weights=False)[0]
         return (found + self.mlp(self.layernorm(found)))[:, 0]  # (batch, width)
 
 
@@ -98,7 +98,7 @@ class SiglipTextModel(TextTower, SiglipPreTrainedModel):
         if mask is None:
             return self.head(x[:, -1])
         last = (torch.arange(ids.shape[1], device=ids.device) * mask).argmax(1)
-        return self.head(x[torch.arange(len(x), device=x.device), last])
+        return self.head(x[torch.arange(x.shape[0], device=x.device), last])
 
 
 class SiglipVisionModel(ImageTower, SiglipPreTrainedModel):

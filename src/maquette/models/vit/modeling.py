@@ -58,7 +58,7 @@ class Embeddings(nn.Module):
         x = patches.flatten(2).transpose(1, 2)  # (batch, patches, dim)
         if masked is not None:
             x = self._mask(x, masked)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (batch, tokens, dim)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # (batch, tokens, dim)
         return self.dropout(x + self._positions(patches.shape[2], patches.shape[3]))
 
     def _mask(self, x: Tensor, masked: Tensor) -> Tensor:

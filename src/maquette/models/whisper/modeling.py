@@ -136,13 +136,13 @@ class WhisperEncoder(EncoderStack, _WhisperStack):  # type: ignore[misc]
 
     def _can_split(self, features: Tensor, options: dict[str, Any]) -> bool:
         """Tell whether windows can be heard one after the other with nobody noticing: nothing is learnt, or watched."""
-        if len(features) < 2 or self.training or torch.is_grad_enabled() or features.device.type != "cpu":
+        if self.training or torch.is_grad_enabled() or features.device.type != "cpu" or is_traced(features):
             return False
         watched = ("output_attentions", "output_hidden_states")
         if options.get("as_laid_out") or any(self._chosen(name, options.get(name)) for name in watched):
             return False
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in self.modules())
-        return not (hooked or is_traced(features))
+        return not hooked and len(features) > 1
 
     def _read(self, inputs: Tensor, layout: Layout, source: Source | None, *, keep_states: bool) -> Any:
         return self._run(layout.gather(inputs) + self.embed_positions.weight, layout, None, keep_states=keep_states)
