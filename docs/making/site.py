@@ -50,10 +50,28 @@ WITH_INHERITED = {
 BY_MODULE = {
     "packing": (
         "Packing and attention",
-        "maquette.modeling.packing",
-        ("lay_out", "attention", "Layout", "use_packing", "LaidOutOutput"),
+        {"maquette.modeling.packing": ("lay_out", "attention", "Layout", "use_packing", "LaidOutOutput")},
     ),
-    "testing": ("Conformance", "maquette.testing", ("check_config", "check_model", "Report", "ConformanceError")),
+    "testing": (
+        "Conformance",
+        {"maquette.testing": ("check_config", "check_model", "Report", "ConformanceError")},
+    ),
+    "workshop": (
+        "The workshop",
+        {
+            "maquette.workshop": (
+                "make_package",
+                "check",
+                "Examination",
+                "convert",
+                "Conversion",
+                "try_out",
+                "FirstLook",
+            ),
+            "maquette.workshop.xray": ("xray",),
+            "maquette.workshop.diff": ("diff", "find_divergence"),
+        },
+    ),
 }
 
 
@@ -93,9 +111,11 @@ def reference_pages() -> dict[str, str]:
         names.setdefault(group_of(module), []).append((name, module))
     titles = {page: title for page, (title, _) in GROUPS.items()}
     pages = {f"reference/{page}.md": _write_page(titles[page], names.pop(page)) for page in titles}
-    for page, (title, module, members) in BY_MODULE.items():
-        text = f"Imported from `{module}`.\n\n" + "\n".join(f"::: {module}.{name}\n" for name in members)
-        pages[f"reference/{page}.md"] = f"# {title}\n\n{text}"
+    for page, (title, modules) in BY_MODULE.items():
+        lines = [f"# {title}", ""]
+        for module, members in modules.items():
+            lines += [f"From `{module}`:", "", *(f"::: {module}.{name}\n" for name in members)]
+        pages[f"reference/{page}.md"] = "\n".join(lines)
     for page in sorted(names):
         pages[f"reference/{page}.md"] = _write_page(_name_family([name for name, _ in names[page]]), names[page])
     return pages
