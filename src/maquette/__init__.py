@@ -154,6 +154,7 @@ _HOMES = {
     "pipelines.text_generation": ("TextGenerationPipeline",),
     "training.arguments": ("TrainingArguments",),
     "training.callbacks": ("EarlyStoppingCallback", "TrainerCallback"),
+    "training.report.texts": ("ReportTexts",),
     "training.checkpoints": ("get_last_checkpoint",),
     "training.collation": ("DataCollatorForSeq2Seq", "DataCollatorWithPadding", "default_data_collator"),
     "training.seq2seq": ("Seq2SeqTrainer", "Seq2SeqTrainingArguments"),

@@ -382,6 +382,7 @@ from maquette.training.collation import default_data_collator as default_data_co
 from maquette.training.metrics import EvalPrediction as EvalPrediction
 from maquette.training.metrics import PredictionOutput as PredictionOutput
 from maquette.training.metrics import TrainOutput as TrainOutput
+from maquette.training.report.texts import ReportTexts as ReportTexts
 from maquette.training.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
 from maquette.training.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
 from maquette.training.state import TrainerControl as TrainerControl

@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 
 @dataclass
 class TrainerState:
-    """Where a run is. It is part of every checkpoint, except for `speed` and who this process is.
+    """Where a run is. It is part of every checkpoint, except for `texts`, `speed` and who this process is.
 
     Attributes:
         global_step: optimizer steps so far.
@@ -26,6 +26,7 @@ class TrainerState:
             `{"step", "epoch", "eval_loss", …}` of evaluation. No times, so that equal runs have equal logs.
         best_metric, best_model_checkpoint: the best value so far, and the folder of its weights.
         is_stopped: a callback ended the run.
+        texts: what `ReportTexts` had the model write.
         speed: `{"samples_per_second", "seconds_left"}`, as measured.
         is_world_process_zero: whether this is the process that writes.
     """
@@ -38,10 +39,11 @@ class TrainerState:
     best_metric: float | None = None
     best_model_checkpoint: str | None = None
     is_stopped: bool = False
+    texts: list[Entry] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
     is_world_process_zero: bool = True
 
-    _OF_THE_PROCESS = ("speed", "is_world_process_zero")
+    _OF_THE_PROCESS = ("texts", "speed", "is_world_process_zero")
 
     def to_dict(self) -> dict[str, Any]:
         """Give what a checkpoint keeps."""

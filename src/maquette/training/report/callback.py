@@ -11,6 +11,7 @@ from typing import Any
 from maquette.storage.paths import user_path
 from maquette.storage.transaction import Transaction
 from maquette.training.callbacks import TrainerCallback
+from maquette.training.report.modules import look_through
 from maquette.training.report.page import render_page
 from maquette.training.report.run_record import RunRecord, describe_environment, describe_parameters
 
@@ -95,17 +96,24 @@ class _Run:
         self.args, self.state, self.model = args, state, model
         self.started, self.began = datetime.now(UTC).astimezone(), time.perf_counter()
         self.throughput: list[tuple[int, float]] = []
-        self.seconds, self.rows = 0.0, 0
+        self.seconds, self.rows, self.written = 0.0, 0, 0.0
         self.rest()
 
     def rest(self) -> None:
         """Count from now on."""
         self.since = time.perf_counter()
 
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """What was written so far; the state of another trainer has none."""
+        return list(getattr(self.state, "texts", ()))
+
     def step(self, rows: int = 0) -> None:
         self.rows += rows
         now = time.perf_counter()
-        self.seconds += now - self.since
+        written = sum(text["seconds"] for text in self.texts)  # in which nothing was learnt
+        self.seconds += now - self.since - (written - self.written)
+        self.written = written
         self.since = now
 
     def measure(self, step: int) -> None:
@@ -126,5 +134,7 @@ class _Run:
             throughput=self.throughput,
             parameters=describe_parameters(self.model) if self.model is not None else [],
             environment=describe_environment(self.model),
+            xray=look_through(self.model) if self.model is not None else None,
+            texts=self.texts,
             note=early.format(f"{step:,}", f"{steps:,}") if step < steps else "",
         )

@@ -41,6 +41,8 @@ def render_page(record: RunRecord) -> str:
         "charts": "".join(map(_chart, charts)) or NOTHING_LOGGED,
         "evaluations": _evaluations(evaluations),
         "arguments": _arguments(record),
+        "modules": _modules(record),
+        "texts": _texts(record),
         "parameters": _parameters(record),
         "environment": _pairs(record.environment),
     }
@@ -221,6 +223,39 @@ def _hide(name: Any, value: Any) -> Any:
     if value and SECRET.search(str(name)):
         return "(not shown)"
     return {key: _hide(key, inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _modules(record: RunRecord) -> str:
+    """Write the section with the x-ray's tree; nothing where there is none."""
+    seen = record.xray
+    if seen is None or seen.tree is None:
+        return ""
+    from maquette.workshop.xray.page import draw_tree
+    from maquette.workshop.xray.terminal import show_count
+
+    flops = show_count(seen.tree.flops)
+    about = f"A forward of one row of {seen.length:,} places takes {flops} floating-point operations"
+    said = f"{about}, counted without running them." if seen.tree.flops else "It could not be run without memory."
+    heading = "<section aria-labelledby='modules'><h2 id='modules'>Modules</h2>"
+    return f"{heading}<p>{escape(said)}</p><ul class='modules'>{draw_tree(seen.tree)}</ul></section>"
+
+
+def _texts(record: RunRecord) -> str:
+    """Write the section with what the model wrote along the way; nothing where it was not asked to."""
+    prompts = dict.fromkeys(text["prompt"] for text in record.texts)
+    if not prompts:
+        return ""
+    parts = []
+    for prompt in prompts:
+        written = [text for text in record.texts if text["prompt"] == prompt]
+        rows = [[f"{written[n]['step']:,}", _cut(written[n]["text"])] for n in _choose(len(written))]
+        parts.append(_table(f"{_cut(prompt)} …", ["step", "text"], rows, kind="words texts"))
+    heading = "<section aria-labelledby='texts'><h2 id='texts'>Texts</h2>"
+    return f"{heading}<p>What the model wrote along the way, greedily.</p>{''.join(parts)}</section>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"
 
 
 def _parameters(record: RunRecord) -> str:

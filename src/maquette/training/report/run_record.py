@@ -37,6 +37,8 @@ class RunRecord:
         throughput: steps, and how many samples were trained on in a second up to there.
         parameters: those of the model.
         environment: versions and the device, by name.
+        xray: an `XRay`, what was seen of the model, where it could be looked through.
+        texts: what it wrote along the way: each with its `step`, `prompt` and `text`.
         note: what a reader should know before anything else, such as that the run was cut short.
     """
 
@@ -49,6 +51,8 @@ class RunRecord:
     throughput: list[tuple[int, float]] = field(default_factory=list)
     parameters: list[Parameter] = field(default_factory=list)
     environment: Mapping[str, str] = field(default_factory=dict)
+    xray: Any = None
+    texts: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
 
 

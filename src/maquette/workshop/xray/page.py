@@ -41,9 +41,14 @@ def render_page(seen: XRay) -> str:
         "facts": "".join(
             f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in list_facts(seen).items()
         ),
-        "tree": "".join(_head()) + _branch(seen.tree, seen.tree, 0),
+        "tree": draw_tree(seen.tree),
     }
     return fill_page("maquette.workshop.xray", parts, asdict(seen.tree))
+
+
+def draw_tree(tree: Part) -> str:
+    """Give a model's modules as the elements of a list, which fold."""
+    return "".join(_head()) + _branch(tree, tree, 0)
 
 
 def _head() -> Iterator[str]:
