@@ -217,7 +217,9 @@ def _attend(
     """Call torch with its order of axes, `(batch, heads, length, width)`."""
     is_grouped = q.shape[2] != k.shape[2]
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    causal = options.causal and allowed is None and bool(q.shape[2] > 1)  # a number also where sizes are symbols
+    causal = False
+    if options.causal and allowed is None and q.shape[2] > 1:  # an `if`, for a size may be a symbol
+        causal = True
     if bias is not None:
         bias = bias.to(q.dtype)
         allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)

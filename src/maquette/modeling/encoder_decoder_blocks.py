@@ -80,3 +80,8 @@ def keep_finite(x: Tensor) -> Tensor:
     """Keep float16 finite; other types are given as they are."""
     most = torch.finfo(x.dtype).max - 1000
     return x.clamp(-most, most) if x.dtype == torch.float16 else x
+
+
+def choose_layers(layers: nn.ModuleList, share: float) -> list[nn.Module]:
+    """Leave out each layer with this probability (LayerDrop, Fan et al. 2019); 0 unless training."""
+    return [layer for layer in layers if torch.rand(()) >= share] if share else list(layers)

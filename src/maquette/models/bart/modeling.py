@@ -17,7 +17,7 @@ from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAtten
 from maquette.modeling.cross_attention import Source
 from maquette.modeling.decoders import CausalLMHead, check_positions
 from maquette.modeling.embeddings import resize_rows
-from maquette.modeling.encoder_decoder_blocks import EncoderDecoderBlock, keep_finite
+from maquette.modeling.encoder_decoder_blocks import EncoderDecoderBlock, choose_layers, keep_finite
 from maquette.modeling.encoder_decoders import (
     ClassificationHead,
     DecoderStack,
@@ -135,7 +135,7 @@ class _BartStack(BartPreTrainedModel):
         x = layout.gather(inputs)
         x = (x if x.is_floating_point() else self.embed_tokens(x)) + self.embed_positions(layout.positions(x.device))
         x = dropout(self.layernorm_embedding(x), self.dropout, self.training)  # (places, d_model)
-        layers = [layer for layer in self.layers if not (self.training and torch.rand(()) < self.layerdrop)]
+        layers = choose_layers(self.layers, self.layerdrop * self.training)
         return run_blocks(self, layers, x, layout, source, keep_states=keep_states)
 
 

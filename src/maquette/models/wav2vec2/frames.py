@@ -26,7 +26,8 @@ def shrink_adapted(frames: Any, config: Wav2Vec2Config) -> Any:
 
 
 def _above_zero(n: Any) -> Any:
-    return (n + abs(n)) // 2 if hasattr(n, "shape") else max(n, 0)
+    is_number = isinstance(n, int) or type(n).__name__ == "SymInt"  # of a tracer; compilers take theirs for an int
+    return max(n, 0) if is_number else (n + abs(n)) // 2
 
 
 def make_waves(config: Wav2Vec2Config) -> "np.ndarray[Any, np.dtype[np.float32]]":

@@ -16,6 +16,7 @@ from maquette import PreTrainedModel, SequenceClassifierOutput
 from maquette.modeling.compatibility.outputs import CausalLMOutputWithCrossAttentions
 from maquette.modeling.cross_attention import Source
 from maquette.modeling.decoders import CausalLMHead, check_positions
+from maquette.modeling.encoder_decoder_blocks import choose_layers
 from maquette.modeling.encoder_decoders import (
     DecoderStack,
     EncoderDecoder,
@@ -80,7 +81,7 @@ class _WhisperStack(WhisperPreTrainedModel):
 
     def _run(self, x: Tensor, layout: Layout, source: Source | None, *, keep_states: bool) -> Any:
         x = dropout(x, self.config.dropout, self.training)
-        layers = [layer for layer in self.layers if not (self.training and torch.rand(()) < self.layerdrop)]
+        layers = choose_layers(self.layers, self.layerdrop * self.training)
         x, states = run_blocks(self, layers, x, layout, source, keep_states=keep_states)
         x = self.layer_norm(x)
         return x, [*states[:-1], x] if states else states  # the last of all states is the normed one
