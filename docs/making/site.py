@@ -64,6 +64,7 @@ BY_MODULE = {
                 "check",
                 "Examination",
                 "convert",
+                "graft",
                 "Conversion",
                 "try_out",
                 "FirstLook",

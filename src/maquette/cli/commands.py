@@ -13,6 +13,7 @@ from maquette.cli.check import check
 from maquette.cli.convert import convert
 from maquette.cli.diff import diff
 from maquette.cli.first_look import try_out
+from maquette.cli.graft import graft
 from maquette.cli.new import new
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.cli.xray import xray
@@ -43,6 +44,7 @@ app.command()(check)
 app.command()(xray)
 app.command()(diff)
 app.command()(convert)
+app.command()(graft)
 app.command("try")(try_out)
 
 

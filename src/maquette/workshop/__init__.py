@@ -12,6 +12,9 @@ from maquette.workshop.drawings import draw_attention as draw_attention
 from maquette.workshop.drawings import draw_tokens as draw_tokens
 from maquette.workshop.first_look import FirstLook as FirstLook
 from maquette.workshop.first_look import try_out as try_out
+from maquette.workshop.graft import Grafting as Grafting
+from maquette.workshop.graft import WeightMap as WeightMap
+from maquette.workshop.graft import graft as graft
 from maquette.workshop.packages import make_package as make_package
 from maquette.workshop.targets import Target as Target
 from maquette.workshop.targets import open_target as open_target
