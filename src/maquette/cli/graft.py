@@ -93,7 +93,9 @@ def _lines(found: Any) -> Iterator[Table | Line]:
     if found.map.unused:
         yield "", f"{len(found.map.unused)} tensors of the checkpoint are not used:"
         yield from _names(found.map.unused)
-    if found.is_whole:
+    if found.differs:
+        yield "bold red", f"Outputs lie {found.apart:.1e} apart ({found.compared}): nothing was written."
+    elif found.is_whole:
         apart = "not compared" if found.apart is None else f"outputs lie {found.apart:.1e} apart"
         yield ("green" if found.apart is not None else "yellow"), f"{apart}: {found.compared}"
     if found.folder is not None:

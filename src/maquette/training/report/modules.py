@@ -3,15 +3,15 @@
 import logging
 from typing import Any
 
-from maquette.training.model_states import is_sharded
-from maquette.training.random_states import seeded
-
 logger = logging.getLogger(__name__)
 
 
 def look_through(model: Any) -> Any:
     """Give an `XRay` of a copy of a model without its memory; None where there is no seeing through it."""
-    from maquette.workshop.xray import xray  # which brings the whole workshop: not when a Trainer is imported
+    # These bring torch and the whole workshop: not where a report is read, or a Trainer imported.
+    from maquette.training.model_states import is_sharded
+    from maquette.training.random_states import seeded
+    from maquette.workshop.xray import xray
     from maquette.workshop.xray.subject import shadow
 
     if is_sharded(model):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maquette.checkpoint import Checkpoint
-from maquette.errors import InputError, MissingFileError, MissingPackageError, SaveError, bullets
+from maquette.errors import CheckpointError, InputError, MissingFileError, MissingPackageError, SaveError, bullets
 from maquette.hub.sources import open_source
 from maquette.modeling.layers.rotary import RotaryEmbedding
 from maquette.storage.paths import user_path
@@ -36,6 +36,7 @@ class Grafting:
         apart: how far the outputs of both lie apart at most, as a share of the largest number; None: not compared.
         compared: which output was compared, or why none was.
         missing: tensors of the model without a source that nobody allowed to stay fresh.
+        differs: whether outputs were compared, and lie further apart than allowed.
     """
 
     map: WeightMap
@@ -44,11 +45,12 @@ class Grafting:
     apart: float | None = None
     compared: str = ""
     missing: list[str] = field(default_factory=list)
+    differs: bool = False
 
     @property
     def is_whole(self) -> bool:
-        """Whether every tensor has a source, or may stay fresh, and no question is open."""
-        return not (self.map.questions or self.missing)
+        """Whether every tensor has a source, or may stay fresh, no question is open, and no output differs."""
+        return not (self.map.questions or self.missing or self.differs)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as plain data."""
@@ -67,6 +69,7 @@ class Grafting:
             "unused": self.map.unused,
             "apart": self.apart,
             "compared": self.compared,
+            "differs": self.differs,
         }
 
 
@@ -83,6 +86,7 @@ def graft(
     trust_remote_code: bool | str | None = None,
     run: Callable[..., Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-3,
 ) -> Grafting:
     """Bring weights into a model of another architecture, or of other names.
 
@@ -97,9 +101,10 @@ def graft(
         settings, auto_class, trust_remote_code: as in `open_target`.
         run: calls the original with `inputs`, for comparing; a module, and a model of timm, is called by itself.
         inputs: of the model; unless given, its `dummy_inputs`.
+        tolerance: how far outputs may lie apart, as a share of the largest number.
 
     Returns:
-        What was found. Nothing is written while questions are open or tensors are missing.
+        What was found. Nothing is written while questions are open, tensors are missing, or outputs differ.
 
     Raises:
         InputError: an answer that is none of the choices, or a target that is no torch model.
@@ -131,13 +136,17 @@ def graft(
     result = Grafting(found, missing=[name for name in missing if name not in allowed])
     if strange := [rule.target for rule in found.rules if rule.target not in wanted]:
         raise InputError(f"The map has tensors that the model does not have:{bullets(strange)}")
+    if wrong := [rule for rule in found.rules if rule.shape != tuple(wanted[rule.target].shape)]:
+        lines = [f"{r.target} is {tuple(wanted[r.target].shape)}, and the map makes {r.shape}" for r in wrong]
+        raise CheckpointError(f"The map was made for a model of another size:{bullets(lines[:12])}")
     if not result.is_whole:
         return result
     model.load_state_dict(found.apply(tensors), strict=False)
     model.tie_weights()
     result.model = model.eval()
     result.apart, result.compared = _compare(model, run or original, inputs)
-    if place is not None:
+    result.differs = result.apart is not None and not result.apart <= tolerance  # NaN, too
+    if place is not None and not result.differs:
         model.save_pretrained(place)
         found.save(place / FILE)
         result.folder = place

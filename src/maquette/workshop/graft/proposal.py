@@ -15,15 +15,16 @@ from maquette.errors import InputError, did_you_mean
 from maquette.workshop.graft.roles import Role, read_roles
 from maquette.workshop.graft.weight_map import Question, Rule, Shape, WeightMap
 
-ROUND, QKV, ROTARY = "orientation", "qkv", "rotary"
+ROUND, QKV, ROTARY, GATE_UP = "orientation", "qkv", "rotary", "gate_up"
+BY_TURNS = "by turns"
 HALVES, PAIRS = "half by half", "in pairs"
 TURNED = ("attention.q", "attention.k")
-HALVED = ("q_proj", "k_proj", "query", "key", "query_key_value", "qkv_proj")  # names that Transformers gives to these
+HALVED = ("q_proj", "k_proj", "query", "key")  # as Transformers calls these
 LAYERS, EXPERTS = ("Linear", "Conv1D"), "experts"
 AS_IT_IS, TRANSPOSED = "as it is", "transposed"
 ONE_AFTER_ANOTHER, IN_EACH_HEAD = "one after the other", "within each head"
 THREE = ("attention.q", "attention.k", "attention.v")
-CONCATENATED = ("in_proj", "c_attn", "wqkv", "w_qkv", "qkv_proj", "to_qkv", ".qkv.")  # who calls them so, joins them
+CONCATENATED = ("in_proj", "c_attn")  # torch's and GPT-2's, one after the other
 
 
 @dataclass
@@ -134,12 +135,10 @@ class Proposer:
     def _fits(self, source: str, target: str) -> bool:
         """Tell whether one tensor can become another one without being taken apart."""
         ours, theirs = self.targets[target], self.shapes[source]
-        if ours == theirs or ours == theirs[::-1]:
+        if ours == theirs or (len(ours) == 2 and ours == theirs[::-1]):
             return True
-        if math.prod(ours) != math.prod(theirs):
-            return False
         flat = [tuple(size for size in shape if size != 1) for shape in (ours, theirs)]
-        return flat[0] == flat[1] or (len(ours) != len(theirs) and ours[:1] == theirs[:1])  # patches as one vector
+        return math.prod(ours) == math.prod(theirs) and flat[0] == flat[1]
 
     def _plain(self, target: str, source: str, confidence: str, reason: str) -> Rule:
         ours, theirs = self.targets[target], self.shapes[source]
@@ -163,14 +162,20 @@ class Proposer:
             return None
         place = next(number for number, one in enumerate(THREE) if part.endswith(one))
         rule = Rule(name, (source,), ours, (shape,), transpose=turned, split=(place, sizes))
-        if any(word in f".{source.lower()}." for word in CONCATENATED):
+        if any(word in source.lower() for word in CONCATENATED) or self._joins(source, shape):
             return replace(rule, reason="queries, keys and values are joined under this name")
         text = "Queries, keys and values are one tensor each block. How do they lie in it?"
         how = self._ask(QKV, text, (ONE_AFTER_ANOTHER, IN_EACH_HEAD), name)
         if how is None:
             return None
-        heads = self.heads if how == IN_EACH_HEAD else None
-        return replace(rule, heads=heads, confidence="answered", reason="as you said")
+        groups = None
+        if how == IN_EACH_HEAD and self.heads:  # with fewer heads of keys, all queries of such a head come first
+            groups = sizes[1] // (sizes[0] // self.heads)
+        return replace(rule, heads=groups, confidence="answered", reason="as you said")
+
+    def _joins(self, source: str, shape: Shape) -> bool:
+        """Tell whether a layer of timm's, which joins them, is the source: its name alone would not say so."""
+        return bool(self.source_layers) and ".qkv." in source and "blocks." in source
 
     def _sibling(self, name: str, part: str) -> str | None:
         """Find the model's tensor of the same block that has another part."""
@@ -212,8 +217,13 @@ class Proposer:
                 continue
             split = None if parts == 1 else (int(half == "up"), (ours[0], ours[0]))
             reason = "one expert of those in one tensor" if select is not None else "a gate, and what it gates, in one"
-            sure = "certain" if split is None else "likely"  # there are some that put rows of both by turns
-            rule = Rule(name, (sources[0],), ours, (shape,), select=select, split=split, confidence=sure, reason=reason)
+            rule = Rule(name, (sources[0],), ours, (shape,), select=select, split=split, reason=reason)
+            if split is not None:
+                text = "A gate and what it gates are one tensor. How do their rows lie in it?"
+                how = self._ask(GATE_UP, text, (ONE_AFTER_ANOTHER, BY_TURNS), name)
+                if how is None:
+                    return None
+                rule = replace(rule, heads=ours[0] if how == BY_TURNS else None, confidence="answered")
             return replace(rule, transpose=each != straight)
         return None
 

@@ -77,23 +77,26 @@ class Role(NamedTuple):
 
 
 def read_roles(names: Iterable[str]) -> dict[str, Role]:
-    """Read what each tensor is for, numbers as their ranks among those of the same part."""
+    """Read what each tensor is for, numbers as their ranks among those that stand in the same place."""
     names = list(names)
-    found = {name: _read(name, names) for name in names}
-    values: dict[tuple[str, int, int], set[int]] = {}
-    for role in found.values():
-        for place, number in enumerate(role.numbers):
-            values.setdefault((role.part, len(role.numbers), place), set()).add(number)
-    ranks = {key: {number: rank for rank, number in enumerate(sorted(some))} for key, some in values.items()}
+    read = {name: _read(name, names) for name in names}
+    values: dict[str, set[int]] = {}  # of the numbers behind a beginning that all blocks of a list share
+    for _, rest in read.values():
+        for start, number in _numbers(rest):
+            values.setdefault(start, set()).add(number)
+    ranks = {start: {number: rank for rank, number in enumerate(sorted(some))} for start, some in values.items()}
     return {
-        name: role._replace(
-            numbers=tuple(ranks[role.part, len(role.numbers), at][n] for at, n in enumerate(role.numbers))
-        )
-        for name, role in found.items()
+        name: role._replace(numbers=tuple(ranks[start][number] for start, number in _numbers(rest)))
+        for name, (role, rest) in read.items()
     }
 
 
-def _read(name: str, names: list[str]) -> Role:
+def _numbers(path: str) -> list[tuple[str, int]]:
+    """Give the numbers of a path, each with what stands before it."""
+    return [(re.sub(r"\d+", "{}", path[: one.start()]), int(one[0])) for one in re.finditer(r"\d+", path)]
+
+
+def _read(name: str, names: list[str]) -> tuple[Role, str]:
     found = KIND.fullmatch(name)
     path, kind = (found["path"], found["kind"]) if found else (name, "")
     part, rest = _find_part(path.lower(), path, names)
@@ -104,8 +107,7 @@ def _read(name: str, names: list[str]) -> Role:
     side = re.match(r"(?:\w+\.)*?(encoder|decoder)\.", path.lower())
     if side and part and len(_sides(names)) == 2:
         part = f"{side[1]}:{part}"
-    numbers = tuple(int(number) for number in re.findall(r"\d+", rest))
-    return Role(part, KINDS.get(kind, kind), numbers)
+    return Role(part, KINDS.get(kind, kind), ()), rest
 
 
 def _sides(names: list[str]) -> set[str]:

@@ -30,7 +30,7 @@ class Rule:
         select: the place of an expert in a tensor that holds all of them.
         transpose: whether rows and columns change places: before a part is taken, after parts are joined.
         split: which part of the first axis it is, and the sizes of all parts.
-        heads: the parts lie within each of so many heads, not one after the other.
+        heads: the parts lie within each of so many heads, or groups of rows, not one after the other.
         rotary: rows of so many heads come in pairs that are turned together, where the model has them half by half.
         confidence: "certain", "likely" or "answered".
         reason: what speaks for it.
@@ -68,7 +68,8 @@ class Rule:
         part, sizes = self.split
         if self.heads is None:
             return whole.split(list(sizes))[part]
-        return whole.unflatten(0, (self.heads, len(sizes), -1))[:, part].flatten(0, 1)
+        each = [size // self.heads for size in sizes]
+        return whole.unflatten(0, (self.heads, -1)).split(each, 1)[part].flatten(0, 1)
 
     @property
     def how(self) -> str:
@@ -77,7 +78,7 @@ class Rule:
         if self.select is not None:
             words.append(f"expert {self.select}")
         if self.split is not None:
-            words.append(f"part {self.split[0] + 1} of {len(self.split[1])}" + (" of each head" if self.heads else ""))
+            words.append(f"part {self.split[0] + 1} of {len(self.split[1])}" + (" of each group" if self.heads else ""))
         if len(self.sources) > 1:
             words.append(f"{len(self.sources)} joined")
         if self.rotary is not None:
@@ -268,7 +269,7 @@ def _join(rules: Sequence[Rule], tensors: Mapping[str, Tensor], shape: Shape) ->
     if first.heads is None:
         whole = torch.cat(parts)
     else:
-        whole = torch.stack([part.unflatten(0, (first.heads, -1)) for part in parts], 1).flatten(0, 2)
+        whole = torch.cat([part.unflatten(0, (first.heads, -1)) for part in parts], 1).flatten(0, 1)
     return (whole.mT if first.transpose else whole).reshape(shape).contiguous()
 
 
