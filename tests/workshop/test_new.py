@@ -16,7 +16,7 @@ import maquette
 from maquette import InputError, SaveError, UnknownNameError
 from maquette.cli.main import main
 from maquette.workshop import make_package
-from maquette.workshop.packages import KINDS
+from maquette.workshop.packages import FRAMEWORKS, KINDS
 
 # Of nine letters, as in the templates.
 NAMES = {
@@ -24,13 +24,17 @@ NAMES = {
     "encoder": "nighthawk",
     "vision": "sandpiper",
     "speech": "kittiwake",
+    "two-tower": "crossbill",
 }
-STEPS = {"decoder": 20, "encoder": 40, "vision": 80, "speech": 40}
+# Those that are made in Keras and in Flax too; `on_keras` and `on_flax` run them.
+IN_ALL = ("encoder", "vision")
+STEPS = {"decoder": 20, "encoder": 40, "vision": 80, "speech": 40, "two-tower": 100}
 # What is measured on held-out data, and the least that so few steps have to make of it.
 LEARNT = {
     "decoder": (r"Perplexity .*: (\S+) before, (\S+) after", lambda before, after: after < before / 2),
     "encoder": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
     "speech": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
+    "two-tower": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
     "vision": (r"Right .*: (\S+)% before, (\S+)% after", lambda before, after: after > before + 15),
 }
 RUN = """
@@ -100,10 +104,12 @@ def test_made_packages_learn(kind: str, packages: dict[str, Path], outcome: str)
     assert (packages[kind] / "trained" / "model.safetensors").is_file()
 
 
-def test_made_code_is_as_ruff_wants_it(packages: dict[str, Path]) -> None:
+def test_made_code_is_as_ruff_wants_it(packages: dict[str, Path], tmp_path: Path) -> None:
     """Imports in order, nothing unused; a name of nine letters, as in the templates, breaks lines as they are there."""
+    for kind in IN_ALL:
+        make_package("sandpiper", like=kind, folder=tmp_path / kind, frameworks=FRAMEWORKS)
     for command in (["check", "--select", "E,F,I,B,UP", "--line-length", "120"], ["format", "--check", "--diff"]):
-        whole = [sys.executable, "-m", "ruff", *command, "--no-cache", *packages.values()]
+        whole = [sys.executable, "-m", "ruff", *command, "--no-cache", *packages.values(), tmp_path]
         done = subprocess.run(whole, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
 
@@ -130,15 +136,33 @@ def test_names(tmp_path: Path) -> None:
     assert "class MySmallModel2Config(PretrainedConfig):" in text and 'model_type = "my-small-model2"' in text
 
 
+@pytest.mark.parametrize("kind", IN_ALL)
+def test_only_the_frameworks_that_are_asked_for(kind: str, tmp_path: Path) -> None:
+    """Nothing of the others is named anywhere, on the card neither."""
+    ends = {"keras": "_tf", "flax": "_flax"}
+    for chosen in (["keras"], ["torch", "flax"], ["keras", "flax", "torch"]):
+        folder = tmp_path / "-".join(chosen)
+        written = make_package("sandpiper", like=kind, folder=folder, frameworks=chosen)
+        names = {path.name for path in written}
+        for framework, end in ends.items():
+            is_there = framework in chosen
+            assert is_there == (f"modeling{end}.py" in names) == (f"test_sandpiper{end}.py" in names)
+            named = [path for path in written if f"modeling{end}" in path.read_text(encoding="utf-8")]
+            assert is_there == bool(named), named
+        assert "modeling.py" in names  # torch trains it
+        needs = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"][0]
+        assert [extra in needs for extra in ("tf", "flax")] == [framework in chosen for framework in ends]
+
+
 TAKEN: dict[str, tuple[Any, str]] = {
     "distilbert": (UnknownNameError, "an architecture of that model type is built in"),
     "distil-bert": (UnknownNameError, "maquette has classes whose names begin with DistilBert|built in"),
     "json": (UnknownNameError, "is a word or a module of Python"),
     "class": (UnknownNameError, "is a word or a module of Python"),
     "pytest": (UnknownNameError, "a package 'pytest' can be imported here already"),
-    "auto": (UnknownNameError, "begin with Auto"),
-    "2fast": (InputError, "can be no name of a package"),
-    "a b": (InputError, "can be no name of a package"),
+    "auto": (UnknownNameError, "begin with Auto. Choose another one, such as 'my-auto'"),
+    "2fast": (InputError, "can be no name of a package.*, such as 'fast'"),
+    "a b": (InputError, "can be no name of a package.*, such as 'a-b'"),
     "../up": (InputError, "can be no name of a package"),
     "": (InputError, "can be no name of a package"),
 }
@@ -169,8 +193,21 @@ def test_kinds_and_frameworks_that_there_are_not(tmp_path: Path) -> None:
         make_package("nighthawk", like="decodr", folder=tmp_path / "x")
     with pytest.raises(UnknownNameError, match="Did you mean 'keras'"):
         make_package("nighthawk", folder=tmp_path / "x", frameworks=["torch", "kears"])
-    with pytest.raises(UnknownNameError, match="is made in torch; not in flax"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'two-tower'"):
+        make_package("nighthawk", like="two_tower", folder=tmp_path / "x")
+    with pytest.raises(UnknownNameError, match="Did you mean 'flax'"):
+        make_package("nighthawk", folder=tmp_path / "x", frameworks=["jax"])
+    with pytest.raises(UnknownNameError, match=r"is made in torch, not in flax.*in flax: encoder, vision"):
         make_package("nighthawk", like="decoder", folder=tmp_path / "x", frameworks=["flax"])
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_empty_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m maquette new` sees the working directory among what can be imported."""
+    (tmp_path / "nighthawk").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert make_package("nighthawk")
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,29 @@ def join_heads(x: Array) -> Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
+def real_positions(input_ids: Array, mask: Array | None) -> Array:
+    """Count for each token the real ones before it in its row: `(batch, length)`, `(1, length)` without a mask."""
+    if mask is None:
+        return jnp.arange(input_ids.shape[1])[None]
+    return jnp.maximum(mask.astype(bool).astype(jnp.int32).cumsum(1) - 1, 0)
+
+
+def rotate(x: Array, positions: Array, *, theta: float = 10_000.0) -> Array:
+    """Turn each pair of numbers, one from either half of a head's state, by its position (Su et al. 2021).
+
+    Args:
+        x: `(batch, length, heads, width)`, of an even width.
+        positions: `(batch, length)` or `(1, length)`.
+        theta: the pairs' frequencies go down from 1 to nearly 1 / `theta`.
+    """
+    half = x.shape[-1] // 2
+    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions.astype(jnp.float32)[..., None, None] * frequencies  # (batch, length, 1, half)
+    cos, sin = jnp.cos(angles).astype(x.dtype), jnp.sin(angles).astype(x.dtype)
+    one, other = x[..., :half], x[..., half:]
+    return jnp.concatenate([one * cos - other * sin, other * cos + one * sin], axis=-1)
+
+
 def zero_row(initializer: Callable[..., Array], row: int | None) -> Callable[..., Array]:
     """Initialise a matrix with zeros in one row, as torch does with the embedding of padding; None: in no row."""
 

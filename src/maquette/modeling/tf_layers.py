@@ -107,6 +107,30 @@ def join_heads(x: Any) -> Any:
     return ops.reshape(x, (*ops.shape(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
+def real_positions(input_ids: Any, mask: Any) -> Any:
+    """Count for each token the real ones before it in its row: `(batch, length)`, `(1, length)` without a mask."""
+    if mask is None:
+        return ops.arange(ops.shape(input_ids)[1])[None]
+    real = ops.cast(ops.cast(mask, "bool"), "int32")
+    return ops.maximum(ops.cumsum(real, axis=1) - 1, 0)
+
+
+def rotate(x: Any, positions: Any, *, theta: float = 10_000.0) -> Any:
+    """Turn each pair of numbers, one from either half of a head's state, by its position (Su et al. 2021).
+
+    Args:
+        x: `(batch, length, heads, width)`, of an even width.
+        positions: `(batch, length)` or `(1, length)`.
+        theta: the pairs' frequencies go down from 1 to nearly 1 / `theta`.
+    """
+    half = x.shape[-1] // 2
+    frequencies = ops.convert_to_tensor(np.float32(theta) ** (-np.arange(half, dtype=np.float32) / half))
+    angles = ops.cast(positions, "float32")[..., None, None] * frequencies  # (batch, length, 1, half)
+    cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
+    one, other = x[..., :half], x[..., half:]
+    return ops.concatenate([one * cos - other * sin, other * cos + one * sin], axis=-1)
+
+
 def zero_row(initializer: Any, row: int | None) -> Any:
     """Initialise a matrix with zeros in one row, as torch does with the embedding of padding; None: in no row."""
 

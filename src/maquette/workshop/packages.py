@@ -21,12 +21,15 @@ KINDS = {
     "encoder": ("an encoder of texts", "train"),
     "vision": ("a model that looks at images", "train,vision"),
     "speech": ("a model that hears what is said", "train,audio"),
+    "two-tower": ("a model that compares images with texts", "train,vision"),
 }
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*")
 IMPORT = re.compile(r"^(?:import .*|from .* import (?:\([^)]*\)|[^(\n]*))\n", re.MULTILINE)
 IMPORTS = re.compile(rf"(?:{IMPORT.pattern}\n*)*{IMPORT.pattern}", re.MULTILINE)
 OWN = re.compile(r"maquette\.workshop\.templates\.\w+")
-FRAMEWORKS = {"torch": "", "keras": "modeling_tf", "flax": "modeling_flax"}
+# How the names of a framework's files end, and the extra that installs it.
+FRAMEWORKS = {"torch": "", "keras": "tf", "flax": "flax"}
+OTHER_NAMES = {"tf": "keras", "tensorflow": "keras", "jax": "flax", "pytorch": "torch"}
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,18 @@ class Names:
             UnknownNameError: it is taken.
         """
         if not NAME.fullmatch(name):
+            valid = re.sub("[^A-Za-z0-9]+", "-", name).strip("-").lstrip("0123456789-")
             raise InputError(
                 f"{name!r} can be no name of a package: letters and digits, words set apart by '-' or '_', beginning "
-                "with a letter."
+                f"with a letter{f', such as {valid!r}' if valid else ''}."
             )
         words = re.split("[-_]", name)
         start = "".join(word[0].upper() + word[1:] for word in words)
         names = cls("-".join(words).lower(), "_".join(words).lower(), start)
         if reason := names._taken():
-            raise UnknownNameError(f"The name {name!r} is taken: {reason}. Choose another one.")
+            raise UnknownNameError(
+                f"The name {name!r} is taken: {reason}. Choose another one, such as 'my-{names.model_type}'."
+            )
         return names
 
     def _taken(self) -> str:
@@ -64,7 +70,8 @@ class Names:
             return "an architecture of that model type is built in or installed"
         if f"{self.start}Config" in dir(maquette) or f"{self.start}Model" in dir(maquette):
             return f"maquette has classes whose names begin with {self.start}"
-        if importlib.util.find_spec(self.package) is not None:
+        found = importlib.util.find_spec(self.package)
+        if found is not None and found.origin is not None:  # a mere folder is no package
             return f"a package {self.package!r} can be imported here already"
         return ""
 
@@ -86,9 +93,9 @@ def make_package(
 
     Args:
         name: of the package, such as "night-jar".
-        like: "decoder", "encoder", "vision", …
+        like: "decoder", "encoder", "vision", "speech" or "two-tower".
         folder: where; a folder of that name in the working directory, unless given. It is empty or not there yet.
-        frameworks: "torch", and "keras" or "flax" for the same model in these.
+        frameworks: "keras" and "flax", for the same model in these; it is always there in "torch", which trains it.
 
     Raises:
         InputError: the name can be no package's.
@@ -100,10 +107,10 @@ def make_package(
     names, chosen = Names.of(name), _check_frameworks(frameworks, like)
     place = user_path(folder if folder is not None else names.model_type)
     _require_empty(place)
-    content = {path: names.fill(text) for path, text in _read_templates(like, chosen).items()}
+    content = {names.fill(path): names.fill(text) for path, text in _read_templates(like, chosen).items()}
     written = []
-    for path, text in content.items():
-        target = place / names.fill(path)
+    for path, text in sorted(content.items()):
+        target = place / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         written.append(target)
@@ -113,14 +120,20 @@ def make_package(
 def _check_frameworks(frameworks: Iterable[str], like: str) -> set[str]:
     chosen = {"torch", *([frameworks] if isinstance(frameworks, str) else frameworks)}
     if unknown := sorted(chosen - FRAMEWORKS.keys()):
+        meant = did_you_mean(OTHER_NAMES.get(unknown[0].lower(), unknown[0]), FRAMEWORKS)
+        raise UnknownNameError(f"There is no framework {unknown[0]!r}.{meant} Frameworks are: {', '.join(FRAMEWORKS)}.")
+    there = [each for each, end in FRAMEWORKS.items() if not end or (_folder(like) / f"modeling_{end}.py").is_file()]
+    if missing := sorted(chosen - set(there)):
+        others = [kind for kind in KINDS if (_folder(kind) / f"modeling_{FRAMEWORKS[missing[0]]}.py").is_file()]
         raise UnknownNameError(
-            f"There is no framework {unknown[0]!r}.{did_you_mean(unknown[0], FRAMEWORKS)} There are: "
-            f"{', '.join(FRAMEWORKS)}."
+            f"A package like {like!r} is made in {' and '.join(there)}, not in {missing[0]}. What is made in "
+            f"{missing[0]}: {', '.join(others)}."
         )
-    there = {each for each, module in FRAMEWORKS.items() if not module or (TEMPLATES / like / f"{module}.py").is_file()}
-    if missing := sorted(chosen - there):
-        raise UnknownNameError(f"A package like {like!r} is made in {', '.join(sorted(there))}; not in {missing[0]}.")
     return chosen
+
+
+def _folder(like: str) -> Path:
+    return TEMPLATES / like.replace("-", "_")
 
 
 def _require_empty(place: Path) -> None:
@@ -137,20 +150,17 @@ def _require_empty(place: Path) -> None:
 def _read_templates(like: str, frameworks: set[str]) -> dict[str, str]:
     """Read what a kind of package is made of, by where it goes."""
     what, extras = KINDS[like]
-    left_out = [module for each, module in FRAMEWORKS.items() if module and each not in frameworks]
+    left_out = [end for each, end in FRAMEWORKS.items() if end and each not in frameworks]
     found = {}
-    for path in sorted([*(TEMPLATES / "common").iterdir(), *(TEMPLATES / like).iterdir()]):
-        if not path.is_file() or any(path.stem.endswith(module) for module in left_out):
+    for path in [*(TEMPLATES / "common").iterdir(), *_folder(like).iterdir()]:
+        if not path.is_file() or any(path.stem.endswith(f"_{end}") for end in left_out):
             continue
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        text = "".join(line for line in lines if not any(f"{module}:" in line for module in left_out))
+        text = "".join(line for line in lines if not any(f"modeling_{end}" in line for end in left_out))
         text = text.replace("@KIND@", what).replace("@YEAR@", str(datetime.date.today().year))
-        found[_place(path.name)] = text.replace("EXTRAS", ",".join([extras, *sorted(_extras(frameworks))]))
+        needed = [extras, *(FRAMEWORKS[each] for each in sorted(frameworks) if FRAMEWORKS[each])]
+        found[_place(path.name)] = text.replace("EXTRAS", ",".join(needed))
     return found
-
-
-def _extras(frameworks: set[str]) -> set[str]:
-    return {{"keras": "tf", "flax": "flax"}[each] for each in frameworks - {"torch"}}
 
 
 def _place(name: str) -> str:

@@ -11,6 +11,10 @@ CARD = ModelEntry(
     models={
         "AutoModel": "modeling:BlueprintModel",
         "AutoModelForImageClassification": "modeling:BlueprintForImageClassification",
+        "TFAutoModel": "modeling_tf:TFBlueprintModel",
+        "TFAutoModelForImageClassification": "modeling_tf:TFBlueprintForImageClassification",
+        "FlaxAutoModel": "modeling_flax:FlaxBlueprintModel",
+        "FlaxAutoModelForImageClassification": "modeling_flax:FlaxBlueprintForImageClassification",
     },
     image_processor="image_processing:BlueprintImageProcessor",
     exports=("modeling:BlueprintPreTrainedModel",),
