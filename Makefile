@@ -31,7 +31,7 @@ peer: $(PEER)/.installed
 $(PEER)/.installed: constraints-peer.txt
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt torch==2.13.0
-	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers accelerate pillow peft datasets msgspec
+	$(PEER)/bin/python -m pip install --quiet --constraint constraints-peer.txt transformers accelerate pillow peft datasets msgspec torchao
 	@touch $@
 
 demo: setup

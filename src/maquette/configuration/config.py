@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from maquette.configuration.construction import (
     BOOKKEEPING,
+    CARRIED,
     ConfigMeta,
     Construction,
     Declared,
@@ -137,7 +138,7 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         elif "_making" in self.__dict__ or name in self._derived:
             self._derived.setdefault(name, False)
             self.__dict__[name] = value
-        elif name in self._extra or name in GENERATION_FIELDS:
+        elif name in self._extra or name in CARRIED:
             self._extra[name] = value
         else:
             raise UnknownFieldError(f"{type(self).__name__} has no field {name!r}.{self._suggest(name)}")

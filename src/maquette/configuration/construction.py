@@ -33,6 +33,7 @@ _GENERATION = """
     remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens use_cache
 """
 GENERATION_FIELDS = frozenset(_GENERATION.split())
+CARRIED = GENERATION_FIELDS | {"quantization_config"}  # known in every config.json, and no field of a model
 # What a file says of itself rather than of the model; no part of the values that make two configurations equal.
 _VERSIONS = ("code_requirements", "maquette_version", "transformers_version")
 BOOKKEEPING = ("auto_map", *_VERSIONS, "_name_or_path", "_commit_hash")
@@ -342,7 +343,7 @@ class Construction:
             elif is_method(cls, name):
                 reason = f"the key {name!r} is the name of a method of {cls.__name__}, so it cannot be read; rename it"
                 self.faults.append(Fault("", reason))
-            elif self.place is None and name not in GENERATION_FIELDS:
+            elif self.place is None and name not in CARRIED:
                 reason = f"{cls.__name__} has no field {name!r}.{config._suggest(name)}"
                 self.faults.append(Fault("", f"{reason} To carry a key of your own, pass extra={{…}}.", unknown=True))
             else:
@@ -410,7 +411,7 @@ class Construction:
         """Say that a file's unknown key looks like a misspelt field."""
         known = sorted(field for field in self.cls._names() if abs(len(field) - len(name)) <= 1)
         near = next((field for field in known if edit_distance(name, field) == 1), None)
-        if near and name not in GENERATION_FIELDS:
+        if near and name not in CARRIED:
             self._report(f"the unknown key {name!r}", f"is kept as it is; is {near!r} meant?")
 
     def _report(self, what: str, verdict: str) -> None:
@@ -457,7 +458,7 @@ def rebuild(cls: Any, content: dict[str, Any], overrides: dict[str, Any], place:
     if plain and not overrides:
         return plain.config, {}
     derived = plain.config._derived if plain else {}
-    known = {*cls._names(), *content, *GENERATION_FIELDS, *derived, "extra", "name_or_path"}
+    known = {*cls._names(), *content, *CARRIED, *derived, "extra", "name_or_path"}
     used = {name: _merged(plain, name, value, place) for name, value in overrides.items() if name in known}
     extra = used.pop("extra", None)
     replaced = {cls._canonical(name) for name in used}

@@ -21,8 +21,9 @@ from maquette.checkpoint import (
     match,
     write_weights,
 )
+from maquette.checkpoint.quantized import check_method
 from maquette.configuration import PretrainedConfig
-from maquette.errors import CheckpointError, SaveError, bullets, did_you_mean
+from maquette.errors import CheckpointError, ConfigurationError, SaveError, bullets, did_you_mean
 from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source, take_source_options
 from maquette.modeling.outputs import ModelOutput
 from maquette.pretrained.mixin import PretrainedMixin
@@ -73,6 +74,7 @@ class ModelMixin(PretrainedMixin):
     main_input_name: ClassVar[str] = "input_ids"
     _keys_to_ignore_on_load_missing: ClassVar[Iterable[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Iterable[str] | None] = None
+    _reads_quantized: ClassVar[bool] = False
     config: PretrainedConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -111,6 +113,8 @@ class ModelMixin(PretrainedMixin):
             key_mapping: other names for the file's weights, as `{pattern: replacement}`: regular expressions, of which
                 the first match in a name is replaced, one pattern after the other.
             device_map: one device to put the model on, such as `"cuda"`; torch only.
+            quantization: `"int8"` or another scheme of `quantize`, to put linear layers into fewer bits; torch only.
+                (`quantization_config` is the same.) Weights that were saved so need nothing.
             from_pt, from_tf, from_flax: not needed, as all frameworks share one format; accepted and without effect.
             revision, subfolder, token, cache_dir, local_files_only, force_download: where to read from.
             kwargs: fields of the configuration to override, and further keywords of the constructor.
@@ -150,6 +154,8 @@ class ModelMixin(PretrainedMixin):
         from_tf: bool = False,
         from_flax: bool = False,
         adapter_kwargs: Mapping[str, Any] | None = None,
+        quantization: Any = None,
+        quantization_config: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Do the work of `from_pretrained` on a source that is open already; None where nothing is read from one."""
@@ -166,6 +172,7 @@ class ModelMixin(PretrainedMixin):
             checkpoint = Checkpoint.open(source, variant=variant)
         else:
             checkpoint = StateDict(state_dict or {})
+        check_method(settings, checkpoint.metadata, checkpoint.label, reads=cls._reads_quantized)
         if key_mapping:
             checkpoint.rename(key_mapping)
         kind = dtype if dtype is not None else torch_dtype
@@ -174,6 +181,7 @@ class ModelMixin(PretrainedMixin):
         report = cls._match(model, weights, checkpoint, tolerance)
         model = cls._fill(model, pending, weights, report, dtype=kind)
         model._place(device_map)
+        model._quantize_as_asked(quantization if quantization is not None else quantization_config)
         if source is not None:
             model._read_beside(source)
         return (model, report.as_dict()) if output_loading_info else model
@@ -303,6 +311,7 @@ class ModelMixin(PretrainedMixin):
         config.architectures = [self._own_class().__name__]
         sizes, write_file = self._export(state_dict)
         config.dtype = self._dtype_name()
+        self._write_quantization(config)
         pack_code(self._own_class(), config, transaction)
         config._write_file(transaction)
         self._write_beside(transaction)
@@ -361,6 +370,18 @@ class ModelMixin(PretrainedMixin):
         known += [tag for tag in ([tags] if isinstance(tags, str) else tags) if tag not in known]
 
     # Hooks -----------------------------------------------------------------------------------------------------
+
+    def _quantize_as_asked(self, scheme: Any) -> None:
+        """Quantise what has just been loaded."""
+        if scheme is not None:
+            self.quantize(scheme)
+
+    def _write_quantization(self, config: PretrainedConfig) -> None:
+        """Override to write into a save's configuration how weights are quantised."""
+
+    def quantize(self, scheme: Any, *, skip: Iterable[str] = ()) -> Any:
+        """Put weights into fewer bits; torch models can."""
+        raise ConfigurationError(f"{type(self).__name__} cannot be quantised: that is for torch models, by torchao.")
 
     @classmethod
     def _build(

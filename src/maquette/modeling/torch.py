@@ -27,6 +27,14 @@ from maquette.modeling.masks import MaskMixin
 from maquette.modeling.model_view import draw_model
 from maquette.modeling.module_tree import grow
 from maquette.modeling.provenance import TooLargeError, constructing, current, is_lazy, walk
+from maquette.modeling.quantization import (
+    QuantizationMixin,
+    assemble,
+    check_type,
+    count_bytes,
+    is_quantized,
+    take_apart,
+)
 from maquette.modeling.weights import (
     BUFFER_TYPES,
     LATE_BUFFERS,
@@ -75,7 +83,14 @@ class ModelMeta(type):
 
 
 class PreTrainedModel(
-    GenerationMixin, AdapterMixin, EmbeddingMixin, MaskMixin, ModelMixin, nn.Module, metaclass=ModelMeta
+    GenerationMixin,
+    AdapterMixin,
+    EmbeddingMixin,
+    MaskMixin,
+    QuantizationMixin,
+    ModelMixin,
+    nn.Module,
+    metaclass=ModelMeta,
 ):
     """A torch module that is made from a configuration, saved to a folder, and loaded back exactly.
 
@@ -91,6 +106,7 @@ class PreTrainedModel(
     the constructor. What the constructor did not draw itself, but loaded or was handed, keeps its values.
     """
 
+    _reads_quantized = True
     supports_gradient_checkpointing: ClassVar[bool] = False
     accepts_loss_kwargs: ClassVar[bool] = False  # whether `forward` takes `num_items_in_batch` (other Trainers ask)
     _keys_to_ignore_on_save: ClassVar[Iterable[str] | None] = None
@@ -186,7 +202,8 @@ class PreTrainedModel(
 
     @classmethod
     def _read_weights(cls, model: "PreTrainedModel", checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-        weights = {name: torch.as_tensor(value) for name, value in map_tensors(checkpoint).items()}
+        read = {name: torch.as_tensor(value) for name, value in map_tensors(checkpoint).items()}
+        weights = assemble(read, checkpoint.metadata, checkpoint.label)
         for prefix, module in walk(model):  # modules that translate the names of their older versions
             for hook in module._load_state_dict_pre_hooks.values():
                 hook(weights, prefix, {}, True, [], [], [])
@@ -214,6 +231,8 @@ class PreTrainedModel(
         pending.run(except_for=filled)
         cls._check_fresh(pending, {name: targets[name] for name in report.missing})
         check_ties(report, weights)
+        if kind is not None and (first := next(filter(is_quantized, found.values()), None)) is not None:
+            check_type(first, kind, cls.__name__)
         is_shared = shared_memory(filled)
         for name, value in found.items():
             put(model, name, targets.get(name), value, copy=is_shared(targets.get(name)))
@@ -262,8 +281,9 @@ class PreTrainedModel(
         if hidden := find_hidden(self, into_models=True):
             raise SaveError(say_hidden(type(self).__name__, hidden))
         own = self.state_dict()
-        tensors = distinct(self._checked_state(own if state_dict is None else unwrapped(state_dict, own)))
-        metadata = {"format": "pt"}
+        state = self._checked_state(own if state_dict is None else unwrapped(state_dict, own))
+        flat, described = take_apart(state)
+        tensors, metadata = distinct(flat), {"format": "pt", **described}
         buffers = {name for name, _ in self.named_buffers()}
         if late := sorted((tensors.keys() & buffers) - self.__dict__.get("_constructed_names", buffers)):
             metadata[LATE_BUFFERS] = json.dumps(late)
@@ -345,7 +365,7 @@ class PreTrainedModel(
     def get_memory_footprint(self, *, return_buffers: bool = True) -> int:
         """Count the bytes of all parameters, and of buffers unless told otherwise."""
         tensors = [*self.parameters(), *(self.buffers() if return_buffers else ())]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(map(count_bytes, tensors))
 
     # Gradient checkpointing ------------------------------------------------------------------------------------
 

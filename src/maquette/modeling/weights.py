@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from maquette.modeling.provenance import is_lazy, walk
+from maquette.modeling.quantization import is_quantized, put_quantized
 from maquette.storage.json_files import parse_json
 
 # Notes in the safetensors metadata of a save: which buffers were registered after the constructor, and the types of
@@ -79,6 +80,10 @@ def put(model: nn.Module, name: str, target: Any, value: torch.Tensor, *, copy: 
         assert parent is not None
         parent._buffers.pop(leaf, None)
         parent.register_buffer(leaf, value)
+    elif is_quantized(value):
+        parent, leaf = find_parent(model, name), name.rpartition(".")[2]
+        assert parent is not None
+        put_quantized(parent, leaf, value.to(target.device))
     elif copy:
         with torch.no_grad():
             target.copy_(value)
@@ -131,7 +136,7 @@ def check_classes(state: Mapping[str, Any], model: str, error: type[Exception]) 
     wrapped = {
         name: value
         for name, value in state.items()
-        if is_traceable_wrapper_subclass(value) and not hasattr(value, "full_tensor")
+        if is_traceable_wrapper_subclass(value) and not hasattr(value, "full_tensor") and not is_quantized(value)
     }
     if wrapped:
         name, value = next(iter(wrapped.items()))

@@ -29,6 +29,7 @@ from maquette.checkpoint import WEIGHTS_NAME, Checkpoint
 from maquette.errors import CheckpointError, ConfigurationError, bullets
 from maquette.hub.sources import open_source
 from maquette.modeling.adapters import is_adapted, pick_trained, write_adapters
+from maquette.modeling.quantization import is_quantized
 from maquette.modeling.torch import PreTrainedModel
 from maquette.modeling.weights import check_classes
 from maquette.storage.json_values import refuse, to_plain
@@ -102,6 +103,16 @@ def check_weights(model: nn.Module) -> None:
         raise ConfigurationError(
             f"{type(model).__name__} keeps {odd[0]!r} in its state_dict, a {type(state[odd[0]]).__name__}, and "
             "checkpoints hold tensors only. Have get_extra_state give a tensor, or set save_strategy='no'."
+        )
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Raise ConfigurationError where a model is quantised and everything else of it would be trained."""
+    weights = list(model.parameters())
+    if any(map(is_quantized, weights)) and all(p.requires_grad for p in weights if not is_quantized(p)):
+        raise ConfigurationError(
+            f"{type(model).__name__} is quantised, so that its linear layers learn nothing, and only the rest would. "
+            "Put an adapter on top (peft: model.add_adapter(LoraConfig(…))), or freeze what is not to be trained."
         )
 
 

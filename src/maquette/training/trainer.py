@@ -28,6 +28,7 @@ from maquette.training.data import BatchShard, begin, cut_windows, make_loader, 
 from maquette.training.loss_watch import LossWatch
 from maquette.training.metrics import EvalPrediction, TrainOutput
 from maquette.training.model_states import (
+    check_trainable,
     check_weights,
     is_sharded,
     keep_forward,
@@ -227,6 +228,7 @@ class Trainer(Trial):
         seed_everything(seed if self.accelerator.is_main_process else derive_seed(seed, self.accelerator.process_index))
         if self.args.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
+        check_trainable(self.model)
         if self.args.save_strategy != "no":
             check_weights(self.model)
         self._restore_forward = keep_forward(self.model)

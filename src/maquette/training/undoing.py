@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parameter import is_lazy
 
+from maquette.modeling.quantization import is_quantized
 from maquette.training.random_states import seeded
 
 Undo = Callable[[], object]
@@ -64,6 +65,8 @@ def _remember(value: Any, seen: dict[int, Any]) -> Iterator[Undo]:
 
 def _remember_tensor(value: Tensor) -> Iterator[Undo]:
     if is_lazy(value) or value.is_meta or value.layout != torch.strided or value.is_quantized:
+        return
+    if is_quantized(value):  # which no step changes
         return
     gradient = value.grad if value.is_leaf else None
     inner = (value.to_local() if isinstance(value, DTensor) else value).detach()

@@ -39,6 +39,11 @@ class Weights:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     @property
+    def size(self) -> int:
+        """How many bytes the tensors are."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    @property
     def types(self) -> dict[str, int]:
         """How many numbers there are of each type."""
         found: dict[str, int] = {}

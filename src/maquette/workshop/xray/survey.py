@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maquette.checkpoint import ExpectedParameters, match
+from maquette.checkpoint.quantized import find_quantized
 from maquette.modeling.model_parts import Part
 from maquette.modeling.module_tree import grow
 from maquette.workshop.xray.files import Weights
@@ -194,6 +195,11 @@ def _look(
         if weight.tied_to and weight.kind == "parameter"
     }
     seen.cache = measure_cache(model, **size) if given is None else 0
+    if seen.weights is not None and (quantized := find_quantized(seen.weights.metadata)):
+        saved = run.memory["weights"] - seen.weights.size
+        run.memory["weights"] -= saved
+        run.memory["peak"] -= saved
+        seen.notes.append(f"{len(quantized)} weights are quantised; memory is counted as the files hold them.")
     if seen.weights is not None and seen.weights.files:
         seen.misfit = compare_names(model, seen.weights, seen.ties)
     seen.notes += run.remarks
@@ -210,6 +216,10 @@ def compare_names(model: Any, weights: Weights, ties: Mapping[str, str]) -> dict
     aliases = {name: place for name, place in ties.items() if name in shapes}
     expected = ExpectedParameters({n: s for n, s in shapes.items() if n not in aliases}, aliases)
     stored = {tensor.name: tensor.shape for tensor in weights.tensors.values()}
+    for name, parts in find_quantized(weights.metadata).items():
+        kept = [stored.pop(part) for part in parts if part in stored]
+        if len(kept) == len(parts):
+            stored[name] = shapes.get(name, kept[0])  # several numbers may share a byte
     ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
     report = match(stored, expected, prefix=getattr(model, "base_model_prefix", ""), ignored=ignored)
     wrong = [f"{name}: {there} in the file, {here} in the model" for name, there, here in report.mismatched]
