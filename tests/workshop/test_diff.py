@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from loopback_hub import LoopbackHub
+from safetensors.torch import save_file
 from torch import nn
 
 from maquette import (
@@ -180,6 +181,69 @@ def test_a_model_of_ours_and_one_of_transformers(peer_python: str) -> None:
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([peer_python, "-c", PEER], env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_fields_of_ones_own_that_end_like_bookkeeping_count(pair: tuple[Path, Path]) -> None:
+    for folder, version in zip(pair, (1, 2), strict=True):
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"rope_version": version, "transformers_version": f"4.{version}", "_name_or_path": folder.name}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "generation_config.json").write_text(json.dumps({"top_k": version, "transformers_version": "4"}))
+    assert diff(*pair).configuration == {"rope_version": (1, 2), "generation_config.top_k": (1, 2)}
+
+
+def test_settings_of_tokenizers(pair: tuple[Path, Path]) -> None:
+    path = pair[1] / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left", "model_max_length": 700}))
+    assert diff(*pair).tokenizers == ["model_max_length: 512 and 700", "padding_side: 'right' and 'left'"]
+
+
+def test_weights_that_only_whole_numbers_or_nothing_tells_apart(pair: tuple[Path, Path]) -> None:
+    values = {
+        "large": torch.tensor([2**60]),
+        "nan": torch.tensor([torch.nan, 0.0]),
+        "inf": torch.tensor([torch.inf, 1.0]),
+        "small": torch.tensor([2.0, -torch.inf]),
+    }
+    others = {**values, "large": torch.tensor([2**60 + 1]), "inf": torch.tensor([1.0, 1.0])}
+    others |= {"nan": torch.tensor([torch.nan, -0.0]), "small": torch.tensor([1.0, -torch.inf])}
+    for folder, tensors in zip(pair, (values, others), strict=True):
+        save_file(tensors, folder / "model.safetensors")
+    found = diff(*pair)
+    assert found.weights is not None
+    assert {each.name: (each.most, each.share) for each in found.weights.apart} == {
+        "inf": (float("inf"), float("inf")),
+        "large": (1.0, pytest.approx(2.0**-60, abs=1e-18)),
+        "small": (1.0, 0.5),
+    }
+    assert "inf: infinite, or no number, in one of the two only" in texts(found)
+
+
+def test_what_one_has_alone_is_a_difference_and_nothing_is_no_model(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty' is no model: .*It holds no files at all"):
+        diff(pair[0], tmp_path / "empty")
+    (pair[1] / "model.safetensors").unlink()
+    found = diff(*pair)
+    assert found.weights is not None and len(found.weights.only_first) == 41 and found.differs
+    with pytest.raises(InputError, match="has no weights in safetensors, so it cannot be run"):
+        diff(*pair, inputs={"input_ids": torch.ones(1, 2, dtype=torch.long)})
+    (pair[1] / "pytorch_model.bin").write_bytes(b"pickle")
+    found = diff(*pair)
+    assert not found.differs and "which only code can read" in found.notes[0]
+    assert texts(found).endswith("No difference was found in what could be compared.")
+    (pair[1] / "config.json").unlink()
+    assert diff(*pair).configuration == {"config.json": ("(there)", "(absent)")}
+
+
+def test_outputs_of_code_that_nobody_approved_are_not_compared(pair: tuple[Path, Path]) -> None:
+    for folder in pair:
+        (folder / "code.py").write_text("raise SystemExit\n")
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M"}}
+        (folder / "config.json").write_text(json.dumps(config))
+    found = diff(*pair, inputs={"input_ids": torch.ones(1, 2, dtype=torch.long)})
+    assert found.outputs is None and any(note.startswith("Outputs were not compared") for note in found.notes)
 
 
 def test_what_cannot_be_compared(pair: tuple[Path, Path], tmp_path: Path) -> None:

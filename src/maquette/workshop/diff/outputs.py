@@ -1,14 +1,14 @@
 """Two models run on the same inputs: the first module whose output differs, and by how much."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from maquette.errors import InputError
-from maquette.modeling.provenance import tensors_in
+from maquette.workshop.diff.comparison import Gap, Rules, compare, compare_arrays, pair
+from maquette.workshop.diff.recording import Call, Record, record
 
 
 @dataclass(frozen=True)
@@ -16,121 +16,105 @@ class Divergence:
     """What was found when two models ran on the same inputs.
 
     Attributes:
-        compared: how many modules both have under the same name, and ran.
-        first: the one whose output was the first to differ; None where none does.
+        compared: how many calls of modules there are under the same name in both.
+        first: the module whose output was the first to differ, "" for the whole model; None where none does.
         kind: its class.
+        call: which of its calls it was, from 1.
         most: the largest difference of two numbers there.
-        scale: the largest number of the first model there.
+        scale: the largest number there.
         what: where it is no number that differs: the shapes, or how many tensors come out.
         last: the largest difference in what the two models give in the end.
         inputs_equal: whether what came into that module was equal, within the tolerance.
         only: modules that ran in one of the two only.
+        not_numbers: whether what they give in the end holds NaN; in the same places these count as equal.
     """
 
     compared: int
     first: str | None = None
     kind: str = ""
+    call: int = 1
     most: float = 0.0
     scale: float = 0.0
     what: str = ""
     last: float = 0.0
     inputs_equal: bool = True
     only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    not_numbers: bool = False
 
 
-@dataclass
-class _Call:
-    module: nn.Module
-    takes: list[Tensor]
-    gives: list[Tensor]
+def find_divergence(one: Any, other: Any, inputs: Mapping[str, Any], *, tolerance: float = 1e-5) -> Divergence:
+    """Run two models, whoever wrote them, and compare what their modules give, in the order in which they end.
 
-
-def find_divergence(
-    one: nn.Module, other: nn.Module, inputs: Mapping[str, Tensor], *, tolerance: float = 1e-5
-) -> Divergence:
-    """Run two torch models, whoever wrote them, and compare what their modules give, in the order in which they end.
-
-    Modules are compared under the same name; the name under which a head keeps its base model is left away.
+    Modules are compared under the same name, call by call; the name under which a head keeps its base model is left
+    away. Names of Keras and Flax models are read as their weights' are.
 
     Args:
-        one, other: are put into evaluation mode while they run.
+        one, other: models of torch, Keras or Flax. They run in evaluation mode, with the same random numbers.
         inputs: what both take, by name.
-        tolerance: how far numbers may lie apart, as a share of the largest of the first model's.
+        tolerance: how far numbers may lie apart, as a share of the largest of the two.
 
     Raises:
         InputError: a model does not take these inputs, or no module has the same name in both.
     """
-    first, end = _record(one, inputs)
-    second, other_end = _record(other, inputs)
-    both = [name for name in first if name in second]
+    return compare_records(record(one, inputs), record(other, inputs), tolerance=tolerance)
+
+
+def compare_records(one: Record, other: Record, *, tolerance: float = 1e-5) -> Divergence:
+    """Compare two runs.
+
+    Raises:
+        InputError: no module has the same name in both.
+    """
+    mine, theirs = ({(call.name, call.number): call for call in each.calls} for each in (one, other))
+    both = [key for key in mine if key in theirs]
     if not both:
-        named = " and ".join(f"{', '.join([*calls][:4])}, …" for calls in (first, second))
+        named = " and ".join(f"{', '.join([each.name for each in side.calls][:4])}, …" for side in (one, other))
         raise InputError(f"No module that ran has the same name in both: {named}")
-    only = tuple(name for name in first if name not in second), tuple(name for name in second if name not in first)
-    last = max((_apart(a, b)[0] for a, b in zip(end, other_end, strict=False) if a.shape == b.shape), default=0.0)
-    for name in both:
-        what, most, scale = _compare(first[name].gives, second[name].gives, tolerance)
-        if what or most:
-            came = _compare(first[name].takes, second[name].takes, tolerance)
-            kind = type(first[name].module).__name__
-            return Divergence(len(both), name, kind, most, scale, what, last, not (came[0] or came[1]), only)
-    what, most, scale = _compare(end, other_end, tolerance)
-    if what or most:
-        return Divergence(len(both), "", type(one).__name__, most, scale, what, last, True, only)
-    return Divergence(len(both), last=last, only=only)
+    facts: dict[str, Any] = {"compared": len(both), "only": (_only(mine, theirs), _only(theirs, mine))}
+    facts["last"] = _apart_in_the_end(one, other, _rules(one, other, one, other, 0.0))
+    facts["not_numbers"] = any(np.isnan(each).any() for each in one.end.values() if each.dtype.kind in "fc")
+    for key in both:
+        a, b = mine[key], theirs[key]
+        rules = _rules(one, other, a, b, tolerance)
+        if gap := compare(a.gives, b.gives, rules):
+            equal = not _compare_inputs(a, b, rules)
+            return _found(facts, gap, first=a.name, kind=a.kind, call=a.number + 1, inputs_equal=equal)
+    if gap := compare(one.end, other.end, _rules(one, other, one, other, tolerance)):
+        return _found(facts, gap, first="", kind=one.kind)
+    return Divergence(**facts)
 
 
-def _record(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[dict[str, _Call], list[Tensor]]:
-    """Give for each module its first call, in the order in which they end, and what the model gives."""
-    calls: dict[str, _Call] = {}
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    handles = [
-        module.register_forward_hook(_note(calls, name.removeprefix(prefix)), with_kwargs=True)
-        for name, module in model.named_modules()
-        if name and f"{name}." != prefix
-    ]
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            output = model(**{name: value.clone() for name, value in inputs.items()})
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise InputError(f"{type(model).__name__} does not run on these inputs: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
-    return calls, _tensors(output)
+def _found(facts: Mapping[str, Any], gap: Gap, **about: Any) -> Divergence:
+    return Divergence(**facts, **about, most=gap.most, scale=gap.scale, what=gap.what)
 
 
-def _note(calls: dict[str, _Call], name: str) -> Callable[..., None]:
-    def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if name not in calls:
-            given = [tensor.detach().clone() for tensor in tensors_in((args, kwargs))]
-            calls[name] = _Call(module, given, [tensor.detach().clone() for tensor in _tensors(output)])
-
-    return note
+def _only(mine: Mapping[tuple[str, int], Call], theirs: Mapping[tuple[str, int], Call]) -> tuple[str, ...]:
+    """Name modules, and further calls of modules, that one of the two has alone."""
+    names = {name for name, _ in theirs}
+    missing = [key for key in mine if key not in theirs]
+    return tuple(name if name not in names else f"{name} (call {number + 1})" for name, number in missing)
 
 
-def _tensors(output: Any) -> list[Tensor]:
-    return tensors_in(list(output.values()) if isinstance(output, Mapping) else output)
+def _rules(one: Record, other: Record, a: Call | Record, b: Call | Record, tolerance: float) -> Rules:
+    frameworks = {one.framework, other.framework}
+    masks = one.masks
+    if isinstance(a, Call) and a.name.startswith("decoder"):
+        masks = dict(sorted(masks.items(), key=lambda item: not item[0].startswith("decoder")))
+    return Rules(
+        tolerance,
+        same=len(frameworks) == 1 and one.origin == other.origin and a.origin == b.origin,
+        layouts=len(frameworks) == 2 and "torch" in frameworks,
+        masks=masks,
+    )
 
 
-def _compare(mine: list[Tensor], theirs: list[Tensor], tolerance: float) -> tuple[str, float, float]:
-    """Say in what two lists differ: in words, or by how much and of how much."""
-    if not mine or not theirs:
-        return "", 0.0, 0.0
-    if mine[0].shape != theirs[0].shape:
-        return f"{tuple(mine[0].shape)} and {tuple(theirs[0].shape)}", 0.0, 0.0
-    most, scale = _apart(mine[0], theirs[0])
-    return ("", most, scale) if not most <= tolerance * max(scale, 1e-30) else ("", 0.0, scale)
+def _compare_inputs(a: Call, b: Call, rules: Rules) -> Gap:
+    """Compare what came into two modules: all of it, or what comes first, as others may hand on what they like."""
+    if rules.same:
+        return compare(a.takes, b.takes, rules)
+    pairs = [*zip(a.takes.values(), b.takes.values(), strict=False)][:1]
+    return next((compare_arrays(x, y, rules) for x, y in pairs), Gap())
 
 
-def _apart(mine: Tensor, theirs: Tensor) -> tuple[float, float]:
-    """Give the largest difference, and the largest number of the first; infinite where one alone is no number."""
-    if not mine.numel():
-        return 0.0, 0.0
-    one, other = mine.double().cpu(), theirs.double().cpu()
-    apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0.0)
-    return float(apart.nan_to_num(nan=torch.inf, posinf=torch.inf).max()), float(one.abs().nan_to_num().max())
+def _apart_in_the_end(one: Record, other: Record, rules: Rules) -> float:
+    return max((compare_arrays(a, b, rules).most for a, b in pair(one.end, other.end)), default=0.0)

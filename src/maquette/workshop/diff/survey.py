@@ -1,6 +1,5 @@
 """`diff`: two models compared, part by part."""
 
-import contextlib
 import difflib
 import json
 import os
@@ -9,9 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors.torch import load_file
-from torch import Tensor
 
 import maquette
 from maquette.checkpoint import Checkpoint
@@ -20,19 +18,18 @@ from maquette.errors import FileFormatError, InputError, MaquetteError, MissingF
 from maquette.hub.sources import LocalFolder, Source, open_source
 from maquette.storage.json_files import read_json
 from maquette.storage.paths import user_path
-from maquette.workshop.diff.outputs import Divergence, find_divergence
+from maquette.workshop.conversion import WEIGHTS
+from maquette.workshop.diff.outputs import Divergence, compare_records
+from maquette.workshop.diff.recording import record
+from maquette.workshop.diff.tokenizers import FILES, compare_tokenizers
 from maquette.workshop.diff.weights import WeightDifference, compare_headers, compare_values
 from maquette.workshop.targets import open_target
 from maquette.workshop.xray.files import Weights, read_weights
 
-TEXTS = (
-    "Hello, world!",
-    "The quick brown fox jumps over 13 lazy dogs.",
-    "naïve café, 東京, 🙂",
-    "  two  spaces\nx = {1: 'a'}",
-)
 ABSENT = "(absent)"
-UNSAID = ("_version", "_name_or_path")  # what says where a file comes from, and not what the model is
+# What says where a file comes from, and not what the model is.
+UNSAID = frozenset(("maquette_version", "transformers_version", "_name_or_path", "_commit_hash", "_from_model_config"))
+FURTHER = ("generation_config.json", "preprocessor_config.json", "processor_config.json")  # files with settings
 
 
 @dataclass
@@ -75,7 +72,7 @@ def diff(
     one: str | os.PathLike[str],
     other: str | os.PathLike[str],
     *,
-    inputs: Mapping[str, Tensor] | str | os.PathLike[str] | None = None,
+    inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     tolerance: float = 1e-5,
     trust_remote_code: bool | str | None = None,
 ) -> Difference:
@@ -87,67 +84,124 @@ def diff(
         one, other: folders or repositories.
         inputs: of one call, or a file that has them (JSON, or safetensors): both models are loaded and run.
         tolerance: how far outputs may lie apart, as a share of the largest number.
-        trust_remote_code: True runs the code that comes with them, for tokenizers and outputs.
+        trust_remote_code: True runs the code that comes with them, for configurations, tokenizers and outputs.
 
     Raises:
         MissingFileError: there is no such folder or repository, or no such file of inputs.
-        InputError: the inputs are none, or a model does not take them.
+        InputError: one of the two is no model; the inputs are none, or a model does not take them.
     """
+    given = read_inputs(inputs) if isinstance(inputs, str | os.PathLike) else inputs
     with open_source(one) as mine, open_source(other) as theirs:
         found = Difference(mine.label, theirs.label)
-        found.configuration = _compare_configurations(mine, theirs, found.notes)
+        for source in (mine, theirs):
+            _require_model(source)
+        found.configuration = _compare_configurations(mine, theirs, trust_remote_code, found.notes)
         found.code = _compare_code(mine, theirs)
         found.weights = _compare_weights(mine, theirs, found.notes)
-        found.tokenizers = _compare_tokenizers(mine, theirs, trust_remote_code, found.notes)
-        if inputs is not None:
-            given = inputs if isinstance(inputs, Mapping) else read_inputs(inputs)
-            models = [
-                open_target(source.label, trust_remote_code=trust_remote_code).load() for source in (mine, theirs)
-            ]
-            found.outputs = find_divergence(models[0], models[1], given, tolerance=tolerance)
+        found.tokenizers = compare_tokenizers(mine, theirs, trust_remote_code, found.notes)
+        if given is not None:
+            found.outputs = _compare_outputs(mine, theirs, given, tolerance, trust_remote_code, found.notes)
     return found
 
 
-def read_inputs(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read inputs from a file: safetensors, or JSON with lists of numbers by name.
+def _require_model(source: Source) -> None:
+    """Refuse what holds nothing that is compared: two such would be equal."""
+    names = source.names()
+    told = {"config.json", *FURTHER, *FILES, source.config_name}
+    if not any(name in told or WEIGHTS.match(name) or name.endswith(".py") for name in names):
+        there = f"It holds: {', '.join(map(repr, names[:8]))}." if names else "It holds no files at all."
+        raise InputError(
+            f"{source.label!r} is no model: no configuration, weights, tokenizer or code is in it. {there}{source.note}"
+        )
+
+
+def _compare_outputs(
+    one: Source,
+    other: Source,
+    inputs: Mapping[str, Any],
+    tolerance: float,
+    trust: bool | str | None,
+    notes: list[str],
+) -> Divergence | None:
+    try:
+        targets = [open_target(source.label, trust_remote_code=trust) for source in (one, other)]
+    except UntrustedCodeError as error:
+        notes.append(f"Outputs were not compared, as none of the models' code ran: {error}")
+        return None
+    for target in targets:
+        if not target.has_weights:
+            raise InputError(f"{target.name!r} has no weights in safetensors, so it cannot be run to compare outputs.")
+    first = record(targets[0].load(), inputs)
+    return compare_records(first, record(targets[1].load(), inputs), tolerance=tolerance)
+
+
+def read_inputs(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read inputs from a file, as numpy arrays: safetensors, or JSON with lists of numbers by name.
 
     Raises:
         MissingFileError, FileFormatError: there is none, or it holds something else.
+        InputError: an input is no list of numbers.
     """
     place = user_path(path)
     if not place.is_file():
         raise MissingFileError(f"There is no file {str(path)!r} with inputs.")
     if place.suffix == ".safetensors":
         try:
-            stored: dict[str, Tensor] = load_file(place)
-            return stored
+            stored: dict[str, Any] = load_file(place)
         except Exception as error:
             raise FileFormatError(f"{str(path)!r} cannot be read: {error}") from None
-    content = read_json(place, label=str(path))
-    try:
-        return {name: torch.tensor(value) for name, value in content.items()}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{str(path)!r}: inputs are lists of numbers by name: {error}") from None
+        return stored
+    found = {}
+    for name, value in read_json(place, label=str(path)).items():
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"{str(path)!r}: {name!r} is no number, and no lists of numbers of one length.")
+        found[name] = array.astype(np.float32) if array.dtype.kind == "f" else array
+    if not found:
+        raise InputError(f"{str(path)!r} has no inputs: lists of numbers by name belong there.")
+    return found
 
 
 # Configurations and code -----------------------------------------------------------------------------------------
 
 
-def _compare_configurations(one: Source, other: Source, notes: list[str]) -> dict[str, tuple[Any, Any]]:
-    """Compare all fields, defaults too, where both classes are known and no code has to run; else what files say."""
-    try:
+def _compare_configurations(
+    one: Source, other: Source, trust: bool | str | None, notes: list[str]
+) -> dict[str, tuple[Any, Any]]:
+    """Compare all fields, defaults too, where both classes are known and their code may run; else what files say."""
+    has = [source.find(source.config_name) is not None for source in (one, other)]
+    found: dict[str, tuple[Any, Any]] = {}
+    if has == [True, True]:
         contents = [read_config_file(source)[0] for source in (one, other)]
-    except MissingFileError as error:
-        notes.append(f"Configurations were not compared: {error}")
-        return {}
-    if not any(content.get("auto_map") for content in contents):
-        with contextlib.suppress(MaquetteError):
-            contents = [maquette.AutoConfig.from_pretrained(source.label).to_dict() for source in (one, other)]
-    mine, theirs = (_flatten(content, "") for content in contents)
+        auto: Any = maquette.AutoConfig
+        try:
+            whole = [auto.from_pretrained(source.label, trust_remote_code=trust) for source in (one, other)]
+            contents = [config.to_dict() for config in whole]
+        except UntrustedCodeError:
+            notes.append("Fields that configurations leave at their defaults were not compared: code tells them.")
+        except MaquetteError as error:
+            notes.append(f"Fields that configurations leave at their defaults were not compared: {error}")
+        found = _compare_fields(*contents)
+    elif any(has):
+        found = {one.config_name: tuple("(there)" if each else ABSENT for each in has)}  # type: ignore[dict-item]
+    for name in FURTHER:
+        paths = [source.find(name) for source in (one, other)]
+        if any(paths):
+            mine, theirs = ({} if path is None else read_json(path, label=name) for path in paths)
+            start = name.removesuffix(".json")
+            found |= {f"{start}.{key}": values for key, values in _compare_fields(mine, theirs).items()}
+    return found
+
+
+def _compare_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    mine, theirs = _flatten(one, ""), _flatten(other, "")
     return {
         name: (mine.get(name, ABSENT), theirs.get(name, ABSENT))
         for name in [*mine, *(name for name in theirs if name not in mine)]
-        if _plain(mine.get(name, ABSENT)) != _plain(theirs.get(name, ABSENT)) and not name.endswith(UNSAID)
+        if _plain(mine.get(name, ABSENT)) != _plain(theirs.get(name, ABSENT)) and name.rpartition(".")[2] not in UNSAID
     }
 
 
@@ -175,7 +229,7 @@ def _compare_code(one: Source, other: Source) -> dict[str, str]:
         elif a != b:
             lines = list(difflib.unified_diff(a.splitlines(), b.splitlines(), lineterm="", n=0))[2:]
             more, less = (sum(line.startswith(sign) for line in lines) for sign in "+-")
-            found[name] = f"{less} lines are {more} others in the second"
+            found[name] = f"{less} lines are {more} others in the second" if lines else "other ends of lines"
     return found
 
 
@@ -188,12 +242,22 @@ def _read_code(source: Source) -> dict[str, str]:
 
 
 def _compare_weights(one: Source, other: Source, notes: list[str]) -> WeightDifference | None:
-    mine, theirs = read_weights(one), read_weights(other)
-    for source, weights in ((one, mine), (other, theirs)):
-        if weights is None or not weights.files:
-            pickled = f" It has {', '.join(weights.pickled)}, which only code can read." if weights else ""
-            notes.append(f"{source.label} has no weights in safetensors.{pickled}")
-    if mine is None or theirs is None or not mine.files or not theirs.files:
+    sides = []
+    for source in (one, other):
+        weights = read_weights(source)
+        sides.append(weights)
+        if weights is None and (unread := [name for name in source.names() if WEIGHTS.match(name)]):
+            notes.append(f"{source.label} has no weights in safetensors, but {', '.join(unread)}: maquette convert.")
+        elif weights is not None and not weights.files:
+            pickled = ", ".join(weights.pickled)
+            notes.append(f"{source.label} has no weights in safetensors. It has {pickled}, which only code can read.")
+        elif weights is None:
+            notes.append(f"{source.label} has no weights.")
+            sides[-1] = Weights()
+    mine, theirs = sides
+    if mine is None or theirs is None or any(each.pickled and not each.files for each in (mine, theirs)):
+        return None
+    if not mine.files and not theirs.files:
         return None
     found = compare_headers(mine, theirs)
     if isinstance(one, LocalFolder) and isinstance(other, LocalFolder):
@@ -206,57 +270,3 @@ def _compare_weights(one: Source, other: Source, notes: list[str]) -> WeightDiff
 def _open(source: LocalFolder, weights: Weights) -> Checkpoint:
     paths: dict[Path, None] = {path: None for name in weights.files if (path := source.find(name))}
     return Checkpoint(paths, source.label)
-
-
-# Tokenizers ------------------------------------------------------------------------------------------------------
-
-
-def _compare_tokenizers(one: Source, other: Source, trust: bool | str | None, notes: list[str]) -> list[str]:
-    has = [
-        any(name in source.names() for name in ("tokenizer.json", "tokenizer_config.json")) for source in (one, other)
-    ]
-    if has == [False, False]:
-        return []
-    if not all(has):
-        return [f"Only the {'first' if has[0] else 'second'} has a tokenizer."]
-    try:
-        auto: Any = maquette.AutoTokenizer
-        mine, theirs = (auto.from_pretrained(source.label, trust_remote_code=trust) for source in (one, other))
-    except UntrustedCodeError as error:
-        notes.append(f"Tokenizers were not compared, as none of their code ran: {error}")
-        return []
-    except MaquetteError as error:
-        notes.append(f"Tokenizers were not compared: {error}")
-        return []
-    return [*_compare_specials(mine, theirs), *_compare_vocabularies(mine, theirs), *_compare_ids(mine, theirs)]
-
-
-def _compare_specials(mine: Any, theirs: Any) -> list[str]:
-    one, other = mine.special_tokens_map, theirs.special_tokens_map
-    names = [*one, *(name for name in other if name not in one)]
-    return [f"{n}: {one.get(n)!r} and {other.get(n)!r}" for n in names if str(one.get(n)) != str(other.get(n))]
-
-
-def _compare_vocabularies(mine: Any, theirs: Any) -> list[str]:
-    one, other = mine.get_vocab(), theirs.get_vocab()
-    found = []
-    for name, extra in (("first", one.keys() - other.keys()), ("second", other.keys() - one.keys())):
-        if extra:
-            shown = ", ".join(map(repr, sorted(extra)[:5]))
-            found.append(f"{len(extra):,} tokens are in the {name} only: {shown}{', …' if len(extra) > 5 else ''}")
-    if moved := [token for token in one if token in other and one[token] != other[token]]:
-        token = min(moved, key=lambda each: int(one[each]))
-        found.append(f"{len(moved):,} tokens have other ids, {token!r} for one: {one[token]} and {other[token]}")
-    return found
-
-
-def _compare_ids(mine: Any, theirs: Any) -> list[str]:
-    found = []
-    for text in TEXTS:
-        one, other = (list(tokenizer(text)["input_ids"]) for tokenizer in (mine, theirs))
-        if one != other:
-            pairs = enumerate(zip(one, other, strict=False))
-            place = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-            ends = f"{len(one)} and {len(other)} tokens, other ones from place {place} on"
-            found.append(f"{text!r} has other ids: {ends}")
-    return found

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from maquette.workshop.diff.outputs import Divergence
 from maquette.workshop.diff.survey import Difference
-from maquette.workshop.diff.weights import WeightDifference
+from maquette.workshop.diff.weights import Apart, WeightDifference
 
 MOST = 20  # lines of one kind
+FEW = 5  # names in a line
 Line = tuple[str, str]
 
 
@@ -30,7 +31,8 @@ def show_lines(found: Difference) -> Iterator[Line]:
     if found.outputs is not None:
         yield from _outputs(found.outputs)
     yield from (("yellow", f"note: {note}") for note in found.notes)
-    yield ("red", "They differ.") if found.differs else ("green", "No difference was found.")
+    unseen = " in what could be compared" if found.notes else ""
+    yield ("red", "They differ.") if found.differs else ("green", f"No difference was found{unseen}.")
 
 
 def _fields(count: int) -> str:
@@ -58,11 +60,7 @@ def _weights(found: WeightDifference) -> Iterator[Line]:
     if found.apart:
         equal = found.compared - len(found.apart)
         yield "", f"  {len(found.apart):,} of {found.compared:,} tensors have other values, {equal:,} are equal:"
-        shares = [
-            f"{each.share:.2%} of its norm" if each.share < math.inf else "from all zeros" for each in found.apart
-        ]
-        pairs = zip(found.apart, shares, strict=True)
-        yield from _some([f"{each.name}: at most {each.most:.3g} apart, {share}" for each, share in pairs])
+        yield from _some([f"{each.name}: {_say_apart(each)}" for each in found.apart])
         if layers := sorted({int(n) for each in found.apart for n in re.findall(r"\.(\d+)\.", each.name)[:1]}):
             yield "", f"  in the layers {', '.join(map(str, layers))}"
 
@@ -70,9 +68,27 @@ def _weights(found: WeightDifference) -> Iterator[Line]:
 def _outputs(found: Divergence) -> Iterator[Line]:
     if found.first is None:
         yield "green", f"outputs: equal in all {found.compared:,} modules, at most {found.last:.3g} apart in the end"
+        if found.not_numbers:
+            yield "yellow", "  both give values that are no numbers (NaN), which count as equal"
+        yield from _only_in_one(found)
         return
-    name = found.first or "the whole model"
+    name = (found.first or "the whole model") + (f", call {found.call}," if found.call > 1 else "")
     how = found.what or f"{found.most:.3g} apart, of {found.scale:.3g} at most"
     yield "red", f"outputs: {name} ({found.kind}) is the first of {found.compared:,} modules that differs: {how}"
     came = "what came into it is equal" if found.inputs_equal else "what came into it differs already"
     yield "", f"  {came}; in the end, the models are {found.last:.3g} apart"
+    yield from _only_in_one(found)
+
+
+def _only_in_one(found: Divergence) -> Iterator[Line]:
+    for side, names in zip(("first", "second"), found.only, strict=True):
+        if names:
+            shown = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+            yield "", f"  not compared, as they ran in the {side} only: {len(names):,} modules: {shown}"
+
+
+def _say_apart(found: Apart) -> str:
+    if math.isinf(found.most):
+        return "infinite, or no number, in one of the two only"
+    share = f"{found.share:.2%} of its norm" if found.share < math.inf else "from all zeros"
+    return f"at most {found.most:.3g} apart, {share}"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from maquette.checkpoint import Checkpoint
 from maquette.workshop.xray.files import Weights
@@ -58,11 +59,25 @@ def compare_values(found: WeightDifference, one: Checkpoint, other: Checkpoint) 
             continue
         mine, theirs = (side.tensors([name], framework="pt")[name] for side in (one, other))
         found.compared += 1
-        if mine.dtype == theirs.dtype and torch.equal(mine, theirs):
-            continue
-        a, b = mine.double(), theirs.double()
-        difference = (a - b).masked_fill((a == b) | (a.isnan() & b.isnan()), 0.0).nan_to_num(nan=torch.inf)
-        if bool(difference.any()):
-            norm = float(a.nan_to_num().norm())
-            share = float(difference.norm()) / norm if norm else math.inf
-            found.apart.append(Apart(name, float(difference.abs().max()), share))
+        if (apart := _measure(name, mine, theirs)) is not None:
+            found.apart.append(apart)
+
+
+def _measure(name: str, mine: Tensor, theirs: Tensor) -> Apart | None:
+    """Say how far two tensors of one shape lie apart; None where all their numbers are equal, NaN in one place too."""
+    if mine.dtype == theirs.dtype and torch.equal(mine, theirs):
+        return None
+    whole = not any(each.is_floating_point() or each.is_complex() for each in (mine, theirs))
+    if whole:  # integers may be larger than floating-point numbers tell apart
+        unequal = mine.long() != theirs.long()
+    kind = torch.complex128 if mine.is_complex() or theirs.is_complex() else torch.float64
+    a, b = mine.to(kind), theirs.to(kind)
+    if not whole:
+        unequal = (a != b) & ~(a.isnan() & b.isnan())
+    if not bool(unequal.any()):
+        return None
+    difference = (a - b).abs().masked_fill(~unequal, 0.0)
+    if not bool(difference.isfinite().all()):
+        return Apart(name, math.inf, math.inf)
+    norm = float(a[a.isfinite()].abs().norm())
+    return Apart(name, max(float(difference.max()), 1.0 * whole), float(difference.norm()) / norm if norm else math.inf)
