@@ -68,6 +68,8 @@ BY_MODULE = {
                 "Conversion",
                 "try_out",
                 "FirstLook",
+                "ship",
+                "Shipment",
             ),
             "maquette.workshop.xray": ("xray",),
             "maquette.workshop.diff": ("diff", "find_divergence"),

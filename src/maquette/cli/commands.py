@@ -15,6 +15,7 @@ from maquette.cli.diff import diff
 from maquette.cli.first_look import try_out
 from maquette.cli.graft import graft
 from maquette.cli.new import new
+from maquette.cli.ship import ship
 from maquette.cli.trust_report import Line, Survey, list_approvals, show, split_target
 from maquette.cli.xray import xray
 from maquette.errors import UntrustedCodeError
@@ -45,6 +46,7 @@ app.command()(xray)
 app.command()(diff)
 app.command()(convert)
 app.command()(graft)
+app.command()(ship)
 app.command("try")(try_out)
 
 

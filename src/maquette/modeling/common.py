@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import importlib
 import inspect
 import logging
 import os
@@ -319,6 +320,17 @@ class ModelMixin(PretrainedMixin):
 
     def _write_beside(self, transaction: Transaction) -> None:
         """Override to write what else belongs beside the weights."""
+
+    def ship(self, folder: str | os.PathLike[str], *, to: str, **options: Any) -> Any:
+        """Export for another engine, such as "onnx", open the result there in a fresh process, and compare outputs.
+
+        Args:
+            folder: a new or an empty one.
+            to: the engine.
+            options: as `maquette.workshop.ship` takes them: `inputs`, `processors`.
+        """
+        workshop = importlib.import_module("maquette.workshop.ship")  # which stands above, and is asked for by name
+        return workshop.ship(self, folder, to=to, **options)
 
     # Answering -------------------------------------------------------------------------------------------------
 

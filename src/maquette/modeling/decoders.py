@@ -153,7 +153,7 @@ class SequenceClassificationHead:
         padding = self.config.pad_token_id
         if input_ids is None or padding is None or input_ids.is_floating_point():
             return None
-        return (input_ids != padding).flip(1).long().cummax(1).values.flip(1)
+        return ((input_ids != padding).flip(1).cumsum(1) > 0).long().flip(1)
 
     def _pool(self, output: Any) -> Tensor:
         """Make one vector of each row, `(batch, dim)`."""

@@ -16,5 +16,7 @@ from maquette.workshop.graft import Grafting as Grafting
 from maquette.workshop.graft import WeightMap as WeightMap
 from maquette.workshop.graft import graft as graft
 from maquette.workshop.packages import make_package as make_package
+from maquette.workshop.ship import Shipment as Shipment
+from maquette.workshop.ship import ship as ship
 from maquette.workshop.targets import Target as Target
 from maquette.workshop.targets import open_target as open_target
