@@ -141,8 +141,9 @@ def test_a_state_space_of_ones_own(tmp_path) -> None:
     assert found.about["outputs"] == ["states", "pair.0", "pair.1"]
 
 
-def test_inputs_that_are_given(tmp_path) -> None:
-    found = WaveModel(WaveConfig()).ship(tmp_path / "out", to="onnx", inputs={"times": torch.randn(2, 5)})
+def test_inputs_that_are_given(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = WaveModel(WaveConfig()).ship("out", to="onnx", inputs={"times": torch.randn(2, 5)})
     assert not found.differs and found.about["inputs"]["times"][0] == "batch"
 
 

@@ -86,6 +86,7 @@ def run_elsewhere(
     Raises:
         InputError: the process failed, with what it said.
     """
+    work = work.resolve()
     work.mkdir(exist_ok=True)
     for number, inputs in enumerate(calls):
         save_file({name: x.contiguous() for name, x in inputs.items()}, work / f"inputs-{number}.safetensors")
