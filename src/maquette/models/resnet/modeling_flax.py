@@ -146,7 +146,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, pooled: Array) -> Array:
-        x, bound = pooled.reshape(len(pooled), -1), self.config.hidden_sizes[-1] ** -0.5
+        x, bound = pooled.reshape(pooled.shape[0], -1), self.config.hidden_sizes[-1] ** -0.5
 
         def uniform(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
             return jax.random.uniform(key, shape, dtype, -bound, bound)

@@ -74,12 +74,12 @@ class Embeddings(nn.Module):
         check_images(self.config, pixels.shape, pixels.dtype, interpolates=interpolates)
         x = self.patch_embeddings(pixels.astype(self.cls_token.dtype))
         rows, columns = x.shape[1:3]
-        x = x.reshape(len(x), rows * columns, -1)
+        x = x.reshape(x.shape[0], rows * columns, -1)
         if masked is not None:
             token = require_token(self.mask_token)
             check_mask(masked.shape, x.shape[:2])
             x = jnp.where(masked.astype(bool)[..., None], token, x)
-        first = jnp.broadcast_to(self.cls_token, (len(x), 1, x.shape[2]))
+        first = jnp.broadcast_to(self.cls_token, (x.shape[0], 1, x.shape[2]))
         x = jnp.concatenate([first, x], axis=1)  # (batch, tokens, dim)
         return self.dropout(x + self._positions(rows, columns), deterministic=not train)
 
@@ -294,7 +294,7 @@ class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel):
         """Give `reconstruction`, the image; `bool_masked_pos`, `(batch, patches)`, says what the model does not see."""
         output = self.vit(pixel_values, bool_masked_pos, **{**options, "return_dict": True})
         x, grid = output.last_hidden_state[:, 1:], find_grid(self.config, pixel_values.shape)
-        x = self.decoder[0](x.reshape(len(x), *grid, -1))
+        x = self.decoder[0](x.reshape(x.shape[0], *grid, -1))
         image = shuffle_pixels(x, self.config.encoder_stride)  # (batch, channels, height, width)
         return self._make_output(MaskedImageModelingOutput, output, options, None, image)
 
