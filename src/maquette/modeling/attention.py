@@ -12,7 +12,7 @@ from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
 from maquette.generation.cache import BLOCK, KeyValues
-from maquette.generation.open_cache import OpenCache
+from maquette.generation.open_cache import GivenCache, OpenCache
 from maquette.modeling.layout import Layout
 from maquette.modeling.step_attention import Step, attend_in_step
 
@@ -260,7 +260,7 @@ def _attend_with_cache(q: Tensor, k: Tensor, v: Tensor, layout: Layout, options:
     assert layout.cache is not None
     number, layout.calls = layout.calls, layout.calls + 1
     if isinstance(layout.cache, OpenCache):
-        keys, values, places = layout.cache.put(number, k[:, 0], v[:, 0])
+        keys, values, places = layout.cache.put(number, k, v)
         return _attend_to_held(q, (keys, values), layout, options, places)
     if layout.is_step and q.device.type == "cpu" and not torch.is_grad_enabled() and _is_simple(layout, options):
         memory = layout.cache.layer(number, k[:, 0], v[:, 0], window=options.window)
@@ -380,8 +380,11 @@ def _attend_to_held(
     if late is None and longest == 1 and (window is None or k.shape[1] <= window) and options.bias is None:
         allowed, bias = None, None
     else:
-        ours = layout.once(("ours", longest), lambda: _positions_of_rows(layout, longest, q.device))
-        key = ("allowed", k.shape[1], window, late if late is None else late.shape)
+        sizes = (longest, k.shape[1], late if late is None else late.shape)
+        if isinstance(layout.cache, GivenCache):  # sizes may be symbols, and are the same for all layers
+            sizes = (0, 0, None)
+        ours = layout.once(("ours", sizes[0]), lambda: _positions_of_rows(layout, longest, q.device))
+        key = ("allowed", *sizes[1:], window)
         theirs, allowed = layout.once(key, lambda: _allowed_held(ours, late, k.shape[1], window))
         bias = options.bias(ours, theirs) if callable(options.bias) else None
         if bias is None and not layout.explicit and not options.needs_scores:

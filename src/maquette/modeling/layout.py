@@ -58,7 +58,8 @@ class Layout:
         counts_padding: positions count places, padding too; otherwise real tokens only.
         cache: of earlier tokens; None where nothing is kept.
         before: with a cache, how many tokens each row has read before these.
-        starts: in a compiled step, the same as a tensor `(batch, 1)`, and `before` is empty.
+        starts: in a compiled step, the same as a tensor, `(batch, 1)`, and `before` is empty; where a caller gives the
+            keys, the position of each token, `(batch, length)`.
     """
 
     shape: tuple[int, int]
@@ -367,11 +368,10 @@ def lay_out(
             if wanted is not False or cache is not None:
                 share = PACK_UP_TO if wanted is None and cache is None else 1.0
                 layout = replace(_pack(mask, share=share), **more)
-    if cache is not None:
-        layout.before = tuple(cache.begin(layout.counts, shape[1]))
-        layout.cache = cache
-        if isinstance(cache, OpenCache):
-            layout.starts = cache.positions[:, None]
+    if isinstance(cache, OpenCache):
+        layout.cache, layout.starts = cache, cache.starts
+    elif cache is not None:
+        layout.cache, layout.before = cache, tuple(cache.begin(layout.counts, shape[1]))
     return layout
 
 

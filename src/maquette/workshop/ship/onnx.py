@@ -108,18 +108,19 @@ def compare_onnx(model: nn.Module, calls: Sequence[Tensors], file: Path, work: P
 def _export_freely(model: nn.Module, sizes: Sizes, file: Path) -> tuple[Sizes, list[str]]:
     """Export with as many free sizes as torch can tell; sizes of images, then lengths, are fixed where it cannot."""
     names = {size for axes in sizes.free.values() for size in axes.values()}
-    orders = [(), ("height", "width"), ("height", "width", "length", "decoder_length", "sound_length")]
+    orders = [
+        (),
+        ("height", "width"),
+        ("height", "width", "length", "decoder_length", "encoder_length", "sound_length"),
+    ]
     tries = [attempt for attempt in orders if set(attempt) & names or not attempt]
     for attempt in tries:
         less = sizes.without(*(name for name in attempt if name in names))
         try:
-            with _quietly():
-                program = torch.export.export(
-                    Call(model), (less.example,), strict=False, dynamic_shapes=(dynamic(less),)
-                )
-        except Exception as error:
+            program = export(Call(model), less, model)
+        except InputError:
             if attempt == tries[-1]:
-                raise InputError(_say_untraceable(model, error)) from error
+                raise
             continue
         outputs = list(run_model(model, less.example))
         write(program, file, model, inputs=list(less.example), outputs=outputs, free=less)
@@ -127,9 +128,18 @@ def _export_freely(model: nn.Module, sizes: Sizes, file: Path) -> tuple[Sizes, l
     raise AssertionError("there is a try at least")
 
 
-def dynamic(sizes: Sizes) -> dict[str, dict[int, Any]]:
-    """Say to torch which sizes are free."""
-    return {name: dict.fromkeys(sizes.free.get(name, {}), Dim.DYNAMIC) for name in sizes.example}
+def export(call: nn.Module, sizes: Sizes, model: nn.Module) -> Any:
+    """Have torch follow a module that takes one dictionary.
+
+    Raises:
+        InputError: it cannot; with the line of code.
+    """
+    free = {name: dict.fromkeys(sizes.free.get(name, {}), Dim.DYNAMIC) for name in sizes.example}
+    try:
+        with _quietly():
+            return torch.export.export(call, (sizes.example,), strict=False, dynamic_shapes=(free,))
+    except Exception as error:
+        raise InputError(_say_untraceable(model, error)) from error
 
 
 def write(program: Any, file: Path, model: nn.Module, *, inputs: list[str], outputs: list[str], free: Sizes) -> None:

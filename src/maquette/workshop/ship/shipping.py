@@ -20,11 +20,27 @@ from maquette.hub.sources import open_source
 from maquette.storage.paths import user_path
 from maquette.storage.version import __version__
 from maquette.workshop.ship.comparing import Comparison
-from maquette.workshop.ship.onnx import ship_onnx
+from maquette.workshop.ship.onnx import require_packages, ship_onnx
+from maquette.workshop.ship.onnx_decoders import find_shapes, ship_decoder
 from maquette.workshop.targets import open_target
 
+
+def ship_to_onnx(model: Any, staged: Path, work: Path, *, inputs: Any, cache: bool | None) -> dict[str, Any]:
+    """Export a model; a decoder with its cache outside, unless that is not wanted."""
+    require_packages()
+    shapes = find_shapes(model) if inputs is None and cache is not False else None
+    if cache and shapes is None:
+        raise InputError(
+            f"{type(model).__name__} keeps no cache of keys and values that could be given from outside: leave out "
+            "cache=True."
+        )
+    if shapes is not None:
+        return ship_decoder(model, shapes, staged, work)
+    return ship_onnx(model, staged, work, inputs=inputs)
+
+
 REPORT = "ship.json"
-ENGINES = {"onnx": ship_onnx}
+ENGINES = {"onnx": ship_to_onnx}
 # What goes along beside a model: what prepares its inputs, and settings.
 BESIDE = re.compile(
     r"(tokenizer.*|special_tokens_map|added_tokens|vocab|merges|spiece|sentencepiece.*|chat_template.*|"
@@ -87,6 +103,7 @@ def ship(
     to: str,
     inputs: Mapping[str, torch.Tensor] | None = None,
     processors: Sequence[Any] = (),
+    cache: bool | None = None,
     settings: Mapping[str, Any] | None = None,
     auto_class: str | None = None,
     trust_remote_code: bool | str | None = None,
@@ -100,6 +117,7 @@ def ship(
         to: the engine: "onnx".
         inputs: to export with, by their names; unless given, the model's `dummy_inputs`.
         processors: what prepares its inputs, to be saved beside it; of a folder, its files are copied.
+        cache: whether a decoder takes its cache as inputs and gives it as outputs; where it can, unless given.
         settings, auto_class, trust_remote_code, places: as in `open_target`.
 
     Returns:
@@ -122,7 +140,7 @@ def ship(
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as near, _resting(model):
         staged, work = Path(near) / "staged", Path(near) / "work"
         staged.mkdir()
-        found = ENGINES[to](model, staged, work, inputs=inputs)
+        found = ENGINES[to](model, staged, work, inputs=inputs, cache=cache)
         result = Shipment(to, type(model).__name__, versions=found.pop("versions"), compared=found.pop("compared"))
         result.about = found
         if not result.differs:

@@ -16,6 +16,7 @@ from maquette.testing.comparison import flatten as flatten_values
 
 # By how much a size grows where it is tried.
 TOKENS, SAMPLES, PIXELS = 3, 400, 32
+STATES = ("_states", "_outputs", "_embeds")  # the ends of names of (batch, length, width)
 WITH_MASK, MASK = ("input_ids", "input_values"), "attention_mask"
 
 Tensors = dict[str, Tensor]
@@ -144,6 +145,8 @@ def _name_sizes(model: nn.Module, inputs: Tensors) -> dict[str, dict[int, str]]:
         axes = labels[name] = {0: "batch"} if x.ndim and x.shape[0] == main.shape[0] else {}
         if x.is_floating_point() and x.ndim == 4:
             axes |= {2: "height", 3: "width"}
+        elif x.is_floating_point() and x.ndim == 3 and name.endswith(STATES):
+            axes[1] = "encoder_length" if name.startswith("encoder_") else "length"
         elif x.ndim in (2, 3) and (x.ndim == 2 or not x.is_floating_point()) and x.dtype != torch.bool:
             sound = (main if name == MASK else x).is_floating_point()
             start = "decoder_" if name.startswith("decoder_") else "sound_" if sound else ""
