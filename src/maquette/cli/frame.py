@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +19,7 @@ from maquette.cli.trust_report import Line, show
 from maquette.storage.json_values import encode_floats, to_plain
 
 WIDTH = 120  # of what is not written to a terminal
+NAMED = re.compile(r" *\w+( \w+)* {2,}(?=\S)")  # a name, and its text in a column of its own
 NO = 1  # the exit code of a command that could do its work, and whose answer is no
 
 TargetArgument = Annotated[
@@ -68,9 +72,21 @@ def answer(result: Mapping[str, Any], shown: Iterable[RenderableType | Line], *,
     for part in shown:
         if isinstance(part, tuple):
             style, text = part
-            console.print(Text(show(text), style=style))
+            console.print(Text(_wrap(show(text), console.width), style=style))
         else:
             console.print(part)
+
+
+def _wrap(text: str, width: int) -> str:
+    """Break a long line so that what follows stands below the text, not below the name in front of it."""
+    if "\n" in text or cell_len(text) <= width:
+        return text
+    named = NAMED.match(text)
+    indent = named.end() if named else len(text) - len(text.lstrip()) + 2
+    if indent > width // 2:
+        return text
+    lines = textwrap.wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def write_json(result: Mapping[str, Any]) -> None:
@@ -87,7 +103,7 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         right = column.endswith(">")
-        table.add_column(column.removesuffix(">"), justify="right" if right else "left", no_wrap=right)
+        table.add_column(column.removesuffix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(show(cell)) for cell in row))
     return table

@@ -68,6 +68,7 @@ class LlavaPreTrainedModel(PreTrainedModel):
     def dummy_inputs(self) -> Any:
         """Two texts with an image each."""
         images, config = self.base_model.vision_tower.dummy_inputs, self.config
+        images = {name: pixels.to(self.device) for name, pixels in images.items()}
         count = self.base_model.get_image_features(**images).shape[1]
         ids = torch.arange(2 * (2 * count + 2)).view(2, -1) % (config.image_token_index or config.vocab_size)
         ids[:, 1 : count + 1] = config.image_token_index

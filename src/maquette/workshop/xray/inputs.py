@@ -41,7 +41,19 @@ def choose_length(model: nn.Module, length: int | None) -> int:
         for name in LONGEST
         if isinstance(value := getattr(each, name, None), int) and value > 0
     ]
-    return min(LENGTH, *most) if most else LENGTH
+    return min(LENGTH, *(value - _count_before(model, value) for value in most)) if most else LENGTH
+
+
+def _count_before(model: nn.Module, rows: int) -> int:
+    """Say how many rows of a table of positions no token has: RoBERTa counts from behind the padding's."""
+    tables = (each for each in model.modules() if isinstance(each, nn.Embedding) and each.num_embeddings == rows)
+    starts = [each.padding_idx + 1 for each in tables if each.padding_idx is not None]
+    return min([*starts, rows - 1]) if starts else 0
+
+
+def says_what_it_takes(model: nn.Module) -> bool:
+    """Tell whether a model names inputs of its own."""
+    return bool(getattr(model, "dummy_inputs", None))
 
 
 def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: int, length: int) -> dict[str, Tensor]:
@@ -65,7 +77,8 @@ def make_inputs(model: nn.Module, given: Mapping[str, Tensor] | None, *, batch: 
     main = getattr(model, "main_input_name", "")
     first = small[main] if main in small else next(iter(small.values()))
     if not _has_length(first):  # an image, beside which there may be a text
-        first = next((value for value in small.values() if _has_length(value)), first)
+        texts = (value for value in small.values() if _has_length(value) and value.dtype != torch.bool)
+        first = next(texts, first)
     rows, places = first.shape[0], first.shape[-1] if _has_length(first) else None
     is_sound = first.is_floating_point()  # whose length counts samples; that of its text stays small
     kind = next((t.dtype for t in model.parameters() if t.is_floating_point()), torch.float32)

@@ -11,7 +11,14 @@ from torch import nn
 
 import maquette
 from maquette.configuration import PretrainedConfig, read_config_file
-from maquette.errors import InputError, MaquetteError, UnknownNameError, UntrustedCodeError, did_you_mean
+from maquette.errors import (
+    ConfigurationError,
+    InputError,
+    MaquetteError,
+    UnknownNameError,
+    UntrustedCodeError,
+    did_you_mean,
+)
 from maquette.hub.sources import SOURCE_OPTIONS, Source, open_source
 from maquette.modeling.deferred import Deferred
 from maquette.modeling.provenance import is_lazy
@@ -82,10 +89,7 @@ def find_subject(
     if isinstance(target, str) and CLASS.fullmatch(target) and not os.path.lexists(user_path(target)):
         target = open_target(target, settings=settings).model_class
     if isinstance(target, type):
-        if not issubclass(target, nn.Module):
-            raise InputError(f"{target.__name__} is no torch module: xray looks at models in torch.")
-        config_class = getattr(target, "config_class", None)
-        return Subject(target.__name__, build(target, config_class(**settings or {}) if config_class else None, dtype))
+        return _of_class(target, dict(settings or {}), dtype)
     if isinstance(target, PretrainedConfig):
         finder = getattr(maquette, auto_class or _head_of(target.model_type, target.architectures))
         found = finder._find(None, target, None)
@@ -97,6 +101,20 @@ def find_subject(
         )
     with open_source(target, **places) as source:
         return _read(source, settings or {}, auto_class, dtype, trust)
+
+
+def _of_class(target: type, settings: dict[str, Any], dtype: Any) -> Subject:
+    """Build a class from its defaults, or from its card's smallest configuration where it has none for some field."""
+    if not issubclass(target, nn.Module):
+        raise InputError(f"{target.__name__} is no torch module: xray looks at models in torch.")
+    config_class, notes = getattr(target, "config_class", None), []
+    try:
+        config = config_class(**settings) if config_class else None
+    except ConfigurationError:
+        opened = open_target(target, settings=settings)  # whose error is the user's
+        config = opened.config
+        notes.append(f"{type(config).__name__} has no defaults for all of its fields: this is its smallest one.")
+    return Subject(target.__name__, build(target, config, dtype), notes=notes)
 
 
 def _read(

@@ -12,7 +12,7 @@ from maquette.checkpoint.quantized import find_quantized
 from maquette.modeling.model_parts import Part
 from maquette.modeling.module_tree import grow
 from maquette.workshop.xray.files import Weights
-from maquette.workshop.xray.inputs import choose_length
+from maquette.workshop.xray.inputs import choose_length, says_what_it_takes
 from maquette.workshop.xray.machines import Machine, find_machine
 from maquette.workshop.xray.running import Run, measure_cache, run_step
 from maquette.workshop.xray.subject import Subject, find_subject
@@ -184,29 +184,42 @@ def _look(
         weights=subject.weights,
         notes=[*subject.notes],
     )
+    if given is None and not says_what_it_takes(model):
+        seen.tree = grow(model)
+        seen.notes.append(
+            f"It was not run: {type(model).__name__} does not say what it takes. Write a property `dummy_inputs` that "
+            "gives small inputs by their names, or call xray(…, inputs={…}) from Python."
+        )
+        return _compare(seen, model)
     memo: dict[Any, Any] = {}
     size: dict[str, Any] = {"batch": batch, "length": places, "memo": memo}
     seen.run = run = run_step(model, given, train=train, is_gpu=machine.is_gpu, **size)
     seen.tree = grow(model, run.tallies, run.notes)
+    seen.cache = measure_cache(model, **size) if given is None else 0
+    seen.notes += run.remarks
+    if run.uncounted:
+        names = ", ".join(f"{name} ({count} times)" for name, count in sorted(run.uncounted.items()))
+        seen.notes.append(f"There is no formula for the work of {names}: it is not in the count.")
+    seen.notes += [f"{path}: {note}" for path, note in run.notes.items()]
+    if seen.weights is not None and (quantized := find_quantized(seen.weights.metadata)):
+        saved = run.memory["weights"] - seen.weights.size
+        run.memory["weights"] -= saved
+        run.memory["peak"] -= saved
+        seen.notes.append(f"{len(quantized)} weights are quantised; memory is counted as the files hold them.")
+    return _compare(seen, model)
+
+
+def _compare(seen: XRay, model: nn.Module) -> XRay:
+    """Note what is tied in a model, and what its files lack of it."""
+    assert seen.tree is not None
     seen.ties = {
         f"{part.path}.{weight.name}".lstrip("."): weight.tied_to
         for part in seen.tree.walk()
         for weight in part.weights
         if weight.tied_to and weight.kind == "parameter"
     }
-    seen.cache = measure_cache(model, **size) if given is None else 0
-    if seen.weights is not None and (quantized := find_quantized(seen.weights.metadata)):
-        saved = run.memory["weights"] - seen.weights.size
-        run.memory["weights"] -= saved
-        run.memory["peak"] -= saved
-        seen.notes.append(f"{len(quantized)} weights are quantised; memory is counted as the files hold them.")
     if seen.weights is not None and seen.weights.files:
         seen.misfit = compare_names(model, seen.weights, seen.ties)
-    seen.notes += run.remarks
-    if run.uncounted:
-        names = ", ".join(f"{name} ({count} times)" for name, count in sorted(run.uncounted.items()))
-        seen.notes.append(f"There is no formula for the work of {names}: it is not in the count.")
-    seen.notes += [f"{path}: {note}" for path, note in run.notes.items()]
     return seen
 
 
