@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import maquette
 from maquette import CheckpointError, FileFormatError, InputError, MissingFileError, SaveError, UntrustedCodeError
+from maquette.checkpoint import Checkpoint
 from maquette.cli.main import main
 from maquette.workshop import WeightMap, graft
 
@@ -354,6 +356,103 @@ def test_code_that_was_not_approved_does_not_run(tmp_path: Path) -> None:
         graft({}, str(tmp_path / "theirs"))
 
 
+def test_a_target_whose_code_may_not_run_is_seen_by_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A map is proposed from names and shapes; squares are asked about, nothing is written, and it is said why."""
+    maquette.BertModel(BERT).save_pretrained(tmp_path / "theirs")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    config |= {"model_type": "theirs", "auto_map": {"AutoConfig": "code.C", "AutoModel": "code.M"}}
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "theirs" / "code.py").write_text("raise SystemExit('ran')")
+    save_file(as_old_bert(weights(maquette.BertModel(BERT))), tmp_path / "old.safetensors")
+    words = ("graft", tmp_path / "old.safetensors", tmp_path / "theirs", tmp_path / "made")
+    assert call(monkeypatch, *words, "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert "none of it ran" in told["notes"][0] and "maquette trust" in told["notes"][0] and not told["is_whole"]
+    assert not told["missing"] and not told["questions"] and not (tmp_path / "made").exists()
+    assert {rule["target"] for rule in told["rules"]} == {*maquette.BertModel(BERT).state_dict()}
+    assert call(monkeypatch, *words) == 1 and "none of it ran" in " ".join(capsys.readouterr().out.split())
+
+
+# The files ----------------------------------------------------------------------------------------------------------
+
+
+def test_which_blocks_of_a_deeper_model_is_asked(tmp_path: Path) -> None:
+    deep = maquette.BertModel(maquette.BertConfig(**{**BERT.to_dict(), "num_hidden_layers": 5}))
+    source = weights(draw(deep))
+    asked = graft(source, maquette.BertModel(BERT), tmp_path / "no")
+    assert [question.name for question in asked.map.questions] == ["blocks"] and not (tmp_path / "no").exists()
+    question = asked.map.questions[0]
+    assert question.choices == ("0, 1", "0, 4", "3, 4") and "has 5 blocks, the model 2" in question.text
+    assert all(".layer." in name for name in question.targets) and not asked.missing
+    for answer, blocks in (("0, 4", (0, 4)), ("3,1", (3, 1))):
+        found = graft(source, maquette.BertModel(BERT), answers={"blocks": answer})
+        assert found.is_whole
+        for mine, theirs in enumerate(blocks):
+            name = "encoder.layer.{}.attention.self.query.weight"
+            assert torch.equal(found.model.state_dict()[name.format(mine)], source[name.format(theirs)])
+    for wrong in ("0", "0, 5", "1, 1", "some"):
+        with pytest.raises(InputError, match=r"blocks=.* is no answer"):
+            graft(source, maquette.BertModel(BERT), answers={"blocks": wrong})
+
+
+def test_stages_with_more_blocks_are_asked_about_one_by_one() -> None:
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "layer_type": "basic"}
+    deep = maquette.ResNetModel(maquette.ResNetConfig(**sizes, depths=[3, 2]))
+    model = maquette.ResNetModel(maquette.ResNetConfig(**sizes, depths=[2, 2]))
+    asked = graft(weights(draw(deep)), model)
+    assert [question.name for question in asked.map.questions] == ["blocks-0"]
+    assert graft(weights(deep), model, answers={"blocks-0": "0, 2"}).is_whole
+
+
+def test_the_same_architecture_needs_no_answers(tmp_path: Path) -> None:
+    """With or without the base model's prefix, and where every matrix is square."""
+    config = maquette.BertConfig(**{**BERT.to_dict(), "intermediate_size": 16})
+    model = draw(maquette.BertModel(config))
+    model.save_pretrained(tmp_path / "base")
+    found = graft(tmp_path / "base", maquette.BertForSequenceClassification(config), fresh=["classifier.*"])
+    assert found.is_whole and {rule.confidence for rule in found.map.rules} == {"certain"}
+    name = "encoder.layer.1.output.dense.weight"
+    assert torch.equal(found.model.state_dict()[f"bert.{name}"], model.state_dict()[name])
+
+
+def test_a_proposal_reads_headers_alone(tmp_path: Path) -> None:
+    """Of a file whose values are cut off: the map is proposed, and only then they are missed."""
+    source = {name: x.contiguous() for name, x in as_meta(weights(draw(maquette.LlamaForCausalLM(LLAMA)))).items()}
+    save_file(source, tmp_path / "theirs.safetensors")
+    read: list[str] = []
+    real = Checkpoint.tensors
+
+    def note(self: Checkpoint, names: list[str], **options: Any) -> Any:
+        read.extend(names)
+        return real(self, names, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "tensors", note)
+        asked = graft(tmp_path / "theirs.safetensors", maquette.LlamaForCausalLM(LLAMA))
+        assert asked.map.questions and not read
+        answers = {"rotary": "in pairs"}
+        assert graft(tmp_path / "theirs.safetensors", maquette.LlamaForCausalLM(LLAMA), answers=answers).is_whole
+        assert {*read} == {*source}
+
+
+def test_no_model_is_written_without_its_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = weights(draw(maquette.LlamaForCausalLM(LLAMA)))
+    model = maquette.LlamaForCausalLM(LLAMA)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    for cls, method in ((WeightMap, "save"), (maquette.LlamaForCausalLM, "save_pretrained")):
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, method, fail)
+            with pytest.raises(OSError, match="No space left"):
+                graft(source, model, tmp_path / "made")
+        assert not (tmp_path / "made").exists()
+    assert graft(source, model, tmp_path / "made").folder is not None
+
+
 # The command --------------------------------------------------------------------------------------------------------
 
 
@@ -385,3 +484,25 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert call(monkeypatch, *other) == 0
     assert call(monkeypatch, *words[:3], "--answer", "rotary") == 2
     assert call(monkeypatch, "graft", tmp_path / "theirs.safetensors", tmp_path / "nothing") == 2
+
+
+def test_the_command_compares_with_a_function_of_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = draw(maquette.BertModel(BERT))
+    model.save_pretrained(tmp_path / "theirs")
+    (tmp_path / "original_of_mine.py").write_text(
+        "import maquette\nmodel = maquette.BertModel.from_pretrained('theirs')\n"
+        "def run(input_ids):\n    return model(input_ids).last_hidden_state\n"
+        "def other(input_ids):\n    return run(input_ids) + 1\n"
+    )
+    (tmp_path / "inputs.json").write_text('{"input_ids": [[3, 5, 7]]}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    words = ("graft", "theirs/model.safetensors", "theirs", "made", "--input", "inputs.json", "--json", "--run")
+    assert call(monkeypatch, *words, "original_of_mine:other") == 1
+    assert json.loads(capsys.readouterr().out)["differs"] and not (tmp_path / "made").exists()
+    assert call(monkeypatch, *words, "original_of_mine:run") == 0
+    assert json.loads(capsys.readouterr().out)["apart"] < 1e-5
+    assert call(monkeypatch, *words, "original_of_mine") == 2
+    monkeypatch.delitem(sys.modules, "original_of_mine")

@@ -40,17 +40,31 @@ def graft(
         list[str] | None,
         typer.Option("--fresh", metavar="PATTERN", help="Tensors that may keep fresh weights, as classifier.*."),
     ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="MODULE:FUNCTION", help="Runs the original on inputs, to compare.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Inputs to compare on: JSON or safetensors.")
+    ] = None,
     settings: SetOption = None,
     auto_class: AsOption = None,
     trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring weights into a model of other names or another shape. Exits with 1 where something is missing or open."""
+    import torch
+
+    from maquette.workshop.diff.survey import read_inputs
     from maquette.workshop.graft import graft as bring
+    from maquette.workshop.targets import import_named
 
     given = _read_answers(answers)
     options: dict[str, Any] = {"map": map_file, "fresh": tuple(fresh or ()), "settings": read_settings(settings)}
     options |= {"auto_class": auto_class, "trust_remote_code": trust_remote_code or None}
+    if run is not None:
+        options["run"] = import_named(run)
+    if inputs is not None:
+        options["inputs"] = {name: torch.from_numpy(array) for name, array in read_inputs(inputs).items()}
     found = bring(checkpoint, target, folder, answers=given, **options)
     while found.map.questions and not as_json and sys.stdin.isatty():
         question = found.map.questions[0]
@@ -93,6 +107,7 @@ def _lines(found: Any) -> Iterator[Table | Line]:
     if found.map.unused:
         yield "", f"{len(found.map.unused)} tensors of the checkpoint are not used:"
         yield from _names(found.map.unused)
+    yield from (("yellow", note) for note in found.notes)
     if found.differs:
         yield "bold red", f"Outputs lie {found.apart:.1e} apart ({found.compared}): nothing was written."
     elif found.is_whole:

@@ -118,6 +118,19 @@ def _make_config(name: str, config_class: Any, fields: Mapping[str, Any]) -> Any
         ) from error
 
 
+def import_named(name: str) -> Any:
+    """Import what `module:name` says; what lies in the working directory is found.
+
+    Raises:
+        InputError: it has another form, or the module cannot be imported.
+        MissingFileError: there is no such module, or nothing of that name in it.
+    """
+    found = CLASS.fullmatch(name)
+    if found is None:
+        raise InputError(f"{name!r} is no module:name.")
+    return _import_class(found["module"], found["name"])
+
+
 def _import_class(module: str, name: str) -> Any:
     """Import a class by its names; what lies in the working directory is found, as `python -m` finds it."""
     here = os.getcwd()

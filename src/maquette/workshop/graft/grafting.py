@@ -1,28 +1,23 @@
 """Brings the weights of a checkpoint into a model: proposes a map, or takes one, applies it, and compares outputs."""
 
+import contextlib
 import fnmatch
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maquette.checkpoint import Checkpoint
-from maquette.errors import CheckpointError, InputError, MissingFileError, MissingPackageError, SaveError, bullets
-from maquette.hub.sources import open_source
-from maquette.modeling.layers.rotary import RotaryEmbedding
+from maquette.errors import CheckpointError, InputError, SaveError, UntrustedCodeError, bullets
 from maquette.storage.paths import user_path
-from maquette.workshop.conversion import PICKLED, convert
-from maquette.workshop.graft.proposal import Proposer, count_heads, layers_of
+from maquette.workshop.graft.destination import Destination
+from maquette.workshop.graft.proposal import Proposer
+from maquette.workshop.graft.sources import open_weights
 from maquette.workshop.graft.weight_map import FILE, WeightMap
 from maquette.workshop.targets import open_target
-
-TIMM = "timm:"
 
 
 @dataclass
@@ -37,6 +32,7 @@ class Grafting:
         compared: which output was compared, or why none was.
         missing: tensors of the model without a source that nobody allowed to stay fresh.
         differs: whether outputs were compared, and lie further apart than allowed.
+        notes: what could not be seen, and why; nothing is written then.
     """
 
     map: WeightMap
@@ -46,11 +42,12 @@ class Grafting:
     compared: str = ""
     missing: list[str] = field(default_factory=list)
     differs: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every tensor has a source, or may stay fresh, no question is open, and no output differs."""
-        return not (self.map.questions or self.missing or self.differs)
+        """Whether every tensor has a source, or may stay fresh, no question is open, and all was seen and agrees."""
+        return not (self.map.questions or self.missing or self.differs or self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as plain data."""
@@ -70,6 +67,7 @@ class Grafting:
             "apart": self.apart,
             "compared": self.compared,
             "differs": self.differs,
+            "notes": self.notes,
         }
 
 
@@ -115,40 +113,54 @@ def graft(
     place = None if folder is None else user_path(folder)
     if place is not None and os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
         raise SaveError(f"The folder {str(place)!r} has something in it, or is none. Give an empty or a new one.")
-    model: Any = target if isinstance(target, nn.Module) else _build(target, settings, auto_class, trust_remote_code)
-    tensors, original = _read(checkpoint)
-    wanted = _distinct(model.state_dict())  # by the names that files have
+    notes: list[str] = []
+    try:
+        model: Any = (
+            target if isinstance(target, nn.Module) else _build(target, settings, auto_class, trust_remote_code)
+        )
+        seen = Destination.of(model)
+    except UntrustedCodeError as error:
+        model, seen = None, Destination.of_files(target, error)
+        notes.append(
+            f"{target} brings code that was not approved, and none of it ran: names and shapes are those of its files. "
+            "The kinds of its layers, what is tied, and outputs could not be seen, so nothing is written. What the "
+            f"code can do: maquette trust {target}"
+        )
+    source = open_weights(checkpoint)
+    wanted = seen.shapes  # by the names that files have
     found = WeightMap.load(map) if isinstance(map, str | os.PathLike) else map
     if found is None:
         found = Proposer(
-            {name: tuple(x.shape) for name, x in tensors.items()},
-            {name: tuple(x.shape) for name, x in wanted.items()},
-            layers_of(model),
-            {} if original is None else layers_of(original),
-            count_heads(model.config),
+            source.shapes,
+            wanted,
+            seen.layers,
+            source.layers,
+            seen.heads,
             answers or {},
-            any(isinstance(module, RotaryEmbedding) for module in model.modules()),
+            seen.is_rotary,
+            source.model_type == seen.model_type and bool(source.model_type),
+            seen.prefix,
         ).propose()
     covered = {rule.target for rule in found.rules} | {name for each in found.questions for name in each.targets}
     missing = [name for name in wanted if name not in covered]
     allowed = [name for name in missing if any(fnmatch.fnmatch(name, pattern) for pattern in fresh)]
     found.fresh = missing
-    result = Grafting(found, missing=[name for name in missing if name not in allowed])
+    result = Grafting(found, missing=[name for name in missing if name not in allowed], notes=notes)
     if strange := [rule.target for rule in found.rules if rule.target not in wanted]:
         raise InputError(f"The map has tensors that the model does not have:{bullets(strange)}")
-    if wrong := [rule for rule in found.rules if rule.shape != tuple(wanted[rule.target].shape)]:
-        lines = [f"{r.target} is {tuple(wanted[r.target].shape)}, and the map makes {r.shape}" for r in wrong]
+    if wrong := [rule for rule in found.rules if rule.shape != wanted[rule.target]]:
+        lines = [f"{r.target} is {wanted[r.target]}, and the map makes {r.shape}" for r in wrong]
         raise CheckpointError(f"The map was made for a model of another size:{bullets(lines[:12])}")
     if not result.is_whole:
         return result
+    tensors, original = source.read()
     model.load_state_dict(found.apply(tensors), strict=False)
     model.tie_weights()
     result.model = model.eval()
     result.apart, result.compared = _compare(model, run or original, inputs)
     result.differs = result.apart is not None and not result.apart <= tolerance  # NaN, too
     if place is not None and not result.differs:
-        model.save_pretrained(place)
-        found.save(place / FILE)
+        _write(model, found, place)
         result.folder = place
     return result
 
@@ -161,54 +173,19 @@ def _build(target: Any, settings: Any, auto_class: str | None, trust: bool | str
     return model
 
 
-def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out tensors that are another one under a second name."""
-    seen: set[tuple[int, torch.Size]] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        key = (tensor.data_ptr(), tensor.shape)
-        if key not in seen or not tensor.numel():
-            found[name] = tensor
-        seen.add(key)
-    return found
-
-
-# The checkpoint -----------------------------------------------------------------------------------------------------
-
-
-def _read(checkpoint: Any) -> tuple[dict[str, Tensor], nn.Module | None]:
-    """Give a checkpoint's tensors by their names, and the module they are of, if there is one."""
-    if isinstance(checkpoint, nn.Module):
-        return dict(checkpoint.state_dict()), checkpoint.eval()
-    if isinstance(checkpoint, Mapping):
-        return {name: x for name, x in checkpoint.items() if isinstance(x, Tensor)}, None
-    name = os.fspath(checkpoint)
-    if name.startswith(TIMM):
-        return _read(_make_timm(name.removeprefix(TIMM)))
-    path = user_path(name)
-    if path.is_file() and path.suffix == ".safetensors":
-        return load_file(path), None
-    if path.is_file() and PICKLED.match(path.name):
-        with tempfile.TemporaryDirectory() as staging:
-            convert(path, Path(staging) / "converted")
-            return _read(Path(staging) / "converted")
-    if path.is_file():
-        raise InputError(f"{name} is no file of weights: give .safetensors, or .pt, .pth, .bin or .ckpt.")
-    with open_source(name) as source:
-        found = Checkpoint.open(source)
-        return found.tensors(list(found.shapes), framework="pt"), None
-
-
-def _make_timm(name: str) -> nn.Module:
+def _write(model: Any, found: WeightMap, place: Path) -> None:
+    """Write a model and its map: no model is ever there without, and nothing stays where either cannot be written."""
+    was_there = place.is_dir()
+    place.mkdir(parents=True, exist_ok=True)
     try:
-        import timm
-    except (ImportError, RuntimeError) as error:
-        raise MissingPackageError(f"{TIMM}{name} needs timm: pip install timm. ({error})") from None
-    if name not in timm.list_models():
-        near = timm.list_models(f"*{name.split('.')[0][:8]}*")[:3]
-        raise MissingFileError(f"timm has no model {name!r}." + (f" It has {', '.join(near)}." if near else ""))
-    model: nn.Module = timm.create_model(name, pretrained=True)
-    return model
+        found.save(place / FILE)
+        model.save_pretrained(place)
+    except BaseException:
+        (place / FILE).unlink(missing_ok=True)
+        if not was_there:
+            with contextlib.suppress(OSError):  # what else is in it, nobody here has put there
+                place.rmdir()
+        raise
 
 
 # Comparing ------------------------------------------------------------------------------------------------------------
@@ -218,7 +195,7 @@ def _make_timm(name: str) -> nn.Module:
 def _compare(model: Any, run: Any, inputs: Mapping[str, Any] | None) -> tuple[float | None, str]:
     """Run both, and compare what has the same shape."""
     if run is None:
-        return None, "the original cannot be run from its weights alone: pass run="
+        return None, "the original cannot be run from its weights alone: give run=, or --run"
     given = dict(model.dummy_inputs if inputs is None else inputs)
     ours = {name: x for name, x in model(**given).items() if isinstance(x, Tensor)}
     try:

@@ -5,6 +5,7 @@ values lie in one tensor.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ LAYERS, EXPERTS = ("Linear", "Conv1D"), "experts"
 AS_IT_IS, TRANSPOSED = "as it is", "transposed"
 ONE_AFTER_ANOTHER, IN_EACH_HEAD = "one after the other", "within each head"
 THREE = ("attention.q", "attention.k", "attention.v")
+IN_BLOCKS = ("attention", "mlp", "norm", "expert", "conv", "router")  # where a part with a number is a block's
 CONCATENATED = ("in_proj", "c_attn")  # torch's and GPT-2's, one after the other
 
 
@@ -39,6 +41,8 @@ class Proposer:
         heads: how many heads of attention the model has.
         answers: to questions, by their names.
         is_rotary: queries and keys of the model are turned by their positions.
+        is_same: the checkpoint says that it is of the model's own architecture, whose layers it has as they are.
+        prefix: what names of tensors of the base model begin with in the model, such as "bert".
     """
 
     shapes: Mapping[str, Shape]
@@ -48,6 +52,8 @@ class Proposer:
     heads: int | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
     is_rotary: bool = False
+    is_same: bool = False
+    prefix: str = ""
 
     def propose(self) -> WeightMap:
         """Give the map, as far as it is known, and what has to be answered.
@@ -57,6 +63,7 @@ class Proposer:
         """
         self.questions: dict[str, Question] = {}
         self.roles, self.wanted = read_roles(self.shapes), read_roles(self.targets)
+        self._settle_depth()
         by_role: dict[Role, list[str]] = {}
         for name, role in self.roles.items():
             by_role.setdefault(role, []).append(name)
@@ -110,8 +117,14 @@ class Proposer:
 
     def _find(self, name: str) -> Rule | None:
         role = self.wanted[name]
-        if name in self.shapes and self._fits(name, name):
-            return self._plain(name, name, "certain", "the same name")
+        place = self._block_of(role)
+        if place in self.open_depths:
+            question = self.questions[self.open_depths[place]]
+            self.questions[question.name] = replace(question, targets=(*question.targets, name))
+            return None
+        for spelt in (name, name.removeprefix(f"{self.prefix}."), f"{self.prefix}.{name}"):
+            if place not in self.depths and spelt in self.shapes and self._fits(spelt, name):
+                return self._plain(name, spelt, "certain", "the same name")
         if not role.part:
             return None
         same = [source for source in self.by_role.get(role, []) if self._fits(source, name)]
@@ -131,6 +144,54 @@ class Proposer:
         if part.startswith(("expert.", "mlp.")):
             return self._gated(name, role, side, part)
         return None
+
+    # Blocks -------------------------------------------------------------------------------------------------------
+
+    def _settle_depth(self) -> None:
+        """Ask which blocks are taken where the checkpoint has more of them, and number these as the model has them."""
+        self.depths: set[tuple[str, tuple[int, ...]]] = set()
+        self.open_depths: dict[tuple[str, tuple[int, ...]], str] = {}
+        theirs, ours = (_count_blocks(roles) for roles in (self.roles, self.wanted))
+        for place, count in ours.items():
+            there = theirs.get(place, 0)
+            if there <= count:
+                continue
+            self.depths.add(place)
+            side, numbers = place
+            name = "-".join(["blocks", *filter(None, [side]), *map(str, numbers)])
+            of = f" of the {side}" if side else f" of stage {numbers[0]}" if numbers else ""
+            text = (
+                f"The checkpoint has {there} blocks{of}, the model {count}. Which ones does it take, in this order? "
+                "Other numbers can be given, too."
+            )
+            chosen = self._choose_blocks(name, text, there, count)
+            if chosen is None:
+                self.open_depths[place] = name
+                continue
+            for source, role in self.roles.items():
+                if self._block_of(role) == place:
+                    depth = len(numbers)
+                    new = chosen.index(role.numbers[depth]) if role.numbers[depth] in chosen else -1
+                    self.roles[source] = role._replace(numbers=(*numbers, new, *role.numbers[depth + 1 :]))
+
+    def _choose_blocks(self, name: str, text: str, there: int, count: int) -> list[int] | None:
+        evenly = [round(n * (there - 1) / max(count - 1, 1)) for n in range(count)]
+        ways = ([*range(count)], evenly, [*range(there - count, there)])
+        choices = tuple(dict.fromkeys(", ".join(map(str, way)) for way in ways))
+        given = self.answers.get(name)
+        if given is not None and re.fullmatch(r"\s*\d+(\s*,\s*\d+)*\s*", given):
+            numbers = [int(number) for number in given.split(",")]
+            if len({*numbers}) == count == len(numbers) and max(numbers) < there:
+                self.answered.add(name)
+                return numbers
+        self._ask(name, text, choices, "")
+        self.questions[name] = replace(self.questions[name], targets=())
+        return None
+
+    def _block_of(self, role: Role) -> tuple[str, tuple[int, ...]] | None:
+        """Name the list of blocks that a tensor's block is in: its side, and the stage where there are several."""
+        found = _lists_of(role)
+        return next((place for place in found if place in self.depths), None)
 
     def _fits(self, source: str, target: str) -> bool:
         """Tell whether one tensor can become another one without being taken apart."""
@@ -264,6 +325,8 @@ class Proposer:
 
     def _settle_squares(self, rules: list[Rule]) -> list[Rule]:
         """Turn square matrices as the others of their kind of layer are; where there are none, ask."""
+        if self.open_depths:  # the matrices of blocks, which tell, are not there yet
+            return rules
         ways: dict[str, set[bool]] = {}
         for rule in rules:
             matrix = self._matrix(rule)
@@ -279,6 +342,8 @@ class Proposer:
             way = ways.get(kind, set())
             if mine in LAYERS and kind in LAYERS:
                 settled.append(replace(rule, transpose=mine != kind, reason=f"{rule.reason}; {mine} to {kind}"))
+            elif self.is_same and rule.reason == "the same name":
+                settled.append(replace(rule, reason="the same name, in the same architecture"))
             elif len(way) == 1:
                 settled.append(replace(rule, transpose=way == {True}, reason=f"{rule.reason}; turned as the others"))
             else:
@@ -316,6 +381,25 @@ class Proposer:
     def _layer(self, target: str) -> str:
         """Name the class of a tensor's layer; experts are a class of their own, however they are kept."""
         return EXPERTS if self.wanted[target].part.startswith("expert.") else self.layers.get(target, "")
+
+
+def _lists_of(role: Role) -> list[tuple[str, tuple[int, ...]]]:
+    """Name the lists of blocks that a tensor lies in, from the outermost one; experts are no blocks."""
+    side, _, part = role.part.rpartition(":")
+    kind = part.partition(".")[0].removeprefix("cross_")
+    if kind not in IN_BLOCKS:
+        return []
+    depth = len(role.numbers) - (kind == "expert")
+    return [(side, role.numbers[:place]) for place in range(max(depth, 0))]
+
+
+def _count_blocks(roles: Mapping[str, Role]) -> dict[tuple[str, tuple[int, ...]], int]:
+    """Count the blocks of each list."""
+    found: dict[tuple[str, tuple[int, ...]], set[int]] = {}
+    for role in roles.values():
+        for place in _lists_of(role):
+            found.setdefault(place, set()).add(role.numbers[len(place[1])])
+    return {place: len(some) for place, some in found.items()}
 
 
 def layers_of(module: nn.Module) -> dict[str, str]:
