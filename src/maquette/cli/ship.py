@@ -25,7 +25,10 @@ from maquette.cli.trust_report import Line
 def ship(
     target: TargetArgument,
     folder: Annotated[Path, typer.Argument(help="A new or an empty folder.")],
-    to: Annotated[str, typer.Option(metavar="ENGINE", help="onnx.")],
+    to: Annotated[str, typer.Option(metavar="ENGINE", help="onnx or transformers.")],
+    python: Annotated[
+        Path | None, typer.Option(help="An interpreter that has Transformers; this one, unless given.")
+    ] = None,
     settings: SetOption = None,
     auto_class: AsOption = None,
     trust_remote_code: TrustOption = False,
@@ -39,6 +42,7 @@ def ship(
         target,
         folder,
         to=to,
+        python=python,
         settings=read_settings(settings),
         auto_class=auto_class,
         trust_remote_code=trust_remote_code or None,

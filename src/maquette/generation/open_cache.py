@@ -17,6 +17,8 @@ class OpenCache(Cache):
         states: of recurrent layers, `(slots, …)`.
     """
 
+    new_mask: Tensor | None = None  # True at new tokens that are real; None where all are, or nobody asks
+
     def __init__(
         self, positions: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], states: Sequence[Tensor]
     ) -> None:

@@ -369,7 +369,7 @@ def lay_out(
                 share = PACK_UP_TO if wanted is None and cache is None else 1.0
                 layout = replace(_pack(mask, share=share), **more)
     if isinstance(cache, OpenCache):
-        layout.cache, layout.starts = cache, cache.starts
+        layout.cache, layout.starts, layout.mask = cache, cache.starts, cache.new_mask
     elif cache is not None:
         layout.cache, layout.before = cache, tuple(cache.begin(layout.counts, shape[1]))
     return layout

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,11 @@ from maquette.storage.version import __version__
 from maquette.workshop.ship.comparing import Comparison
 from maquette.workshop.ship.onnx import require_packages, ship_onnx
 from maquette.workshop.ship.onnx_decoders import find_shapes, ship_decoder
+from maquette.workshop.ship.transformers import ship_to_transformers
 from maquette.workshop.targets import open_target
 
 
-def ship_to_onnx(model: Any, staged: Path, work: Path, *, inputs: Any, cache: bool | None) -> dict[str, Any]:
+def ship_to_onnx(model: Any, staged: Path, work: Path, *, inputs: Any, cache: bool | None, **_: Any) -> dict[str, Any]:
     """Export a model; a decoder with its cache outside, unless that is not wanted."""
     require_packages()
     shapes = find_shapes(model) if inputs is None and cache is not False else None
@@ -40,7 +41,7 @@ def ship_to_onnx(model: Any, staged: Path, work: Path, *, inputs: Any, cache: bo
 
 
 REPORT = "ship.json"
-ENGINES = {"onnx": ship_to_onnx}
+ENGINES: dict[str, Callable[..., dict[str, Any]]] = {"onnx": ship_to_onnx, "transformers": ship_to_transformers}
 # What goes along beside a model: what prepares its inputs, and settings.
 BESIDE = re.compile(
     r"(tokenizer.*|special_tokens_map|added_tokens|vocab|merges|spiece|sentencepiece.*|chat_template.*|"
@@ -104,6 +105,7 @@ def ship(
     inputs: Mapping[str, torch.Tensor] | None = None,
     processors: Sequence[Any] = (),
     cache: bool | None = None,
+    python: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     auto_class: str | None = None,
     trust_remote_code: bool | str | None = None,
@@ -114,10 +116,11 @@ def ship(
     Args:
         target: a model, or what `open_target` takes: a folder, a repository, `module:Class`.
         folder: a new or an empty one.
-        to: the engine: "onnx".
+        to: the engine: "onnx" or "transformers".
         inputs: to export with, by their names; unless given, the model's `dummy_inputs`.
         processors: what prepares its inputs, to be saved beside it; of a folder, its files are copied.
         cache: whether a decoder takes its cache as inputs and gives it as outputs; where it can, unless given.
+        python: for "transformers", an interpreter that has it; unless given, this one.
         settings, auto_class, trust_remote_code, places: as in `open_target`.
 
     Returns:
@@ -140,7 +143,7 @@ def ship(
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as near, _resting(model):
         staged, work = Path(near) / "staged", Path(near) / "work"
         staged.mkdir()
-        found = ENGINES[to](model, staged, work, inputs=inputs, cache=cache)
+        found = ENGINES[to](model, staged, work, inputs=inputs, cache=cache, python=python)
         result = Shipment(to, type(model).__name__, versions=found.pop("versions"), compared=found.pop("compared"))
         result.about = found
         if not result.differs:

@@ -124,6 +124,7 @@ def _choose_others(model: nn.Module, sizes: Sizes, grown: Mapping[str, int]) -> 
 def _choose_inputs(model: nn.Module, given: Mapping[str, Tensor] | None) -> Tensors:
     found = getattr(model, "dummy_inputs", None) if given is None else given
     inputs = {name: x.cpu() for name, x in (found or {}).items() if isinstance(x, Tensor)}
+    inputs = inputs or _guess_images(model)
     if not inputs:
         raise ConfigurationError(
             f"{type(model).__name__} does not say what it takes: write a property `dummy_inputs` that gives small "
@@ -135,6 +136,20 @@ def _choose_inputs(model: nn.Module, given: Mapping[str, Tensor] | None) -> Tens
         mask = torch.ones_like(inputs[main], dtype=torch.long)
         return {main: inputs.pop(main), MASK: mask, **inputs}
     return inputs
+
+
+def _guess_images(model: nn.Module) -> Tensors:
+    """Make images that a model takes, where it takes images and does not say how large."""
+    name = next(iter(inspect.signature(model.forward).parameters), "")
+    config = getattr(model, "config", None)
+    found = (getattr(config, each, None) for each in ("image_size", "num_channels", "in_channels", "input_channels"))
+    size, *channels = (value if isinstance(value, int) else None for value in found)
+    for count in dict.fromkeys(filter(None, (*channels, 3, 1))):
+        for edge in dict.fromkeys(filter(None, (size, 64, 224))):
+            pixels = torch.linspace(-1, 1, 2 * count * edge * edge).view(2, count, edge, edge)
+            if name == "pixel_values" and _runs(model, {name: pixels}):
+                return {name: pixels}
+    return {}
 
 
 def _name_sizes(model: nn.Module, inputs: Tensors) -> dict[str, dict[int, str]]:
