@@ -112,6 +112,10 @@ class Checkpoint:
             if path in same and (path, stored) in self._starts
         }
 
+    def find_files(self) -> dict[str, tuple[Path, str]]:
+        """Tell in which file each tensor lies, and its name there."""
+        return dict(self._files)
+
     def rename(self, mapping: Mapping[str, str]) -> None:
         """Give tensors other names: patterns (regular expressions) in turn, the first match of each replaced.
 
@@ -167,6 +171,10 @@ class StateDict(Checkpoint):
             self.types[name] = kinds.get(kind, kind)
             self._files[name] = (Path(), name)
         self._state = state
+
+    def find_files(self) -> dict[str, tuple[Path, str]]:
+        """Tell that no file holds these."""
+        return {}
 
     def tensors(self, names: Iterable[str], *, framework: str) -> dict[str, Any]:
         """Copy tensors; arrays of numpy stay what they are."""

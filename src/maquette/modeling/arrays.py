@@ -99,10 +99,10 @@ class ArrayModelMixin(ModelMixin):
         )
         return filled
 
-    def _place(self, device: Any) -> None:
-        if device is not None:
+    def _choose_places(self, device_map: Any, checkpoint: Checkpoint, *, dtype: Any, **options: Any) -> Any:
+        if device_map is not None:
             raise ValueError(
-                f"device_map={device!r}: {type(self).__name__} lies where its framework puts it. Choose the device "
+                f"device_map={device_map!r}: {type(self).__name__} lies where its framework puts it. Choose the device "
                 "with the framework: jax.default_device, or tf.device."
             )
 

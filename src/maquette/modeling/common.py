@@ -113,7 +113,12 @@ class ModelMixin(PretrainedMixin):
             state_dict: weights, by their names, to take in place of the file's; they are copied.
             key_mapping: other names for the file's weights, as `{pattern: replacement}`: regular expressions, of which
                 the first match in a name is replaced, one pattern after the other.
-            device_map: one device to put the model on, such as `"cuda"`; torch only.
+            device_map: where the model goes, torch only: one device, such as `"cuda"`; `"auto"`, `"balanced"`,
+                `"balanced_low_0"` or `"sequential"` to divide it among the devices there are, the CPU and the disk; or
+                a dictionary from names of modules to devices and `"disk"`.
+            max_memory: how much of each device may be used, as `{0: "10GB", "cpu": "30GB"}`.
+            offload_folder: where weights are written that go to disk and are not in the file as they are.
+            offload_buffers: let buffers go to disk too.
             quantization: `"int8"` or another scheme of `quantize`, to put linear layers into fewer bits; torch only.
                 (`quantization_config` is the same.) Weights that were saved so need nothing.
             from_pt, from_tf, from_flax: not needed, as all frameworks share one format; accepted and without effect.
@@ -148,6 +153,9 @@ class ModelMixin(PretrainedMixin):
         state_dict: Mapping[str, Any] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         device_map: Any = None,
+        max_memory: Mapping[Any, Any] | None = None,
+        offload_folder: str | None = None,
+        offload_buffers: bool = False,
         trust_remote_code: bool | str | None = None,
         low_cpu_mem_usage: bool | None = None,
         use_safetensors: bool | None = None,
@@ -178,11 +186,19 @@ class ModelMixin(PretrainedMixin):
             checkpoint.rename(key_mapping)
         kind = dtype if dtype is not None else torch_dtype
         model, pending = cls._build(settings, model_args, constructor_kwargs, dtype=kind, checkpoint=checkpoint)
+        places = model._choose_places(
+            device_map,
+            checkpoint,
+            dtype=kind,
+            max_memory=max_memory,
+            offload_folder=offload_folder,
+            offload_buffers=offload_buffers,
+        )
         weights = cls._read_weights(model, checkpoint)
         report = cls._match(model, weights, checkpoint, tolerance)
         model = cls._fill(model, pending, weights, report, dtype=kind)
-        model._place(device_map)
         model._quantize_as_asked(quantization if quantization is not None else quantization_config)
+        model._place(places, checkpoint, report)
         if source is not None:
             model._read_beside(source)
         return (model, report.as_dict()) if output_loading_info else model
@@ -441,8 +457,12 @@ class ModelMixin(PretrainedMixin):
     def _cast(self, dtype: Any) -> None:
         raise NotImplementedError
 
-    def _place(self, device: Any) -> None:
+    def _choose_places(self, device_map: Any, checkpoint: Checkpoint, *, dtype: Any, **options: Any) -> Any:
+        """Decide where parts of a model go, before it is filled; None where nobody asked."""
         raise NotImplementedError
+
+    def _place(self, places: Any, checkpoint: Checkpoint, report: LoadReport) -> None:
+        """Put the filled model there."""
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from maquette.modeling.adapters import AdapterMixin
 from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
+from maquette.modeling.devices import choose_places, gather, is_offloaded, main_device, place
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.generating import GenerationMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
@@ -263,24 +264,20 @@ class PreTrainedModel(
         if (kind := as_dtype(dtype)) is not None:
             match_dtype(list_saved(self).values(), kind, ())
 
-    def _place(self, device: Any) -> None:
-        if device is None:
-            return
-        if isinstance(device, Mapping) and set(device) == {""}:
-            device = device[""]
-        if isinstance(device, Mapping) or device in ("auto", "balanced", "sequential"):
-            raise ValueError(
-                f"device_map={device!r}: maquette puts a model on one device. Name it (device_map='cuda'), or "
-                "distribute the loaded model with accelerate's dispatch_model."
-            )
-        self.to(device)
+    def _choose_places(self, device_map: Any, checkpoint: Checkpoint, *, dtype: Any, **options: Any) -> Any:
+        kind = as_dtype(dtype) or as_dtype(checkpoint.floating_type())
+        return choose_places(self, device_map, dtype=kind, **options)
+
+    def _place(self, places: Any, checkpoint: Checkpoint, report: LoadReport) -> None:
+        if places is not None:
+            place(self, places, checkpoint, report.assigned)
 
     # Saving ----------------------------------------------------------------------------------------------------
 
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
         if hidden := find_hidden(self, into_models=True):
             raise SaveError(say_hidden(type(self).__name__, hidden))
-        own = self.state_dict()
+        own = gather(self) if is_offloaded(self) else self.state_dict()
         state = self._checked_state(own if state_dict is None else unwrapped(state_dict, own))
         flat, described = take_apart(state)
         tensors, metadata = distinct(flat), {"format": "pt", **described}
@@ -345,7 +342,9 @@ class PreTrainedModel(
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter lies; the CPU for a model without any."""
+        """Where inputs go: to where the first parameter lies; the CPU for a model without any."""
+        if (found := main_device(self)) is not None:
+            return found
         return next((t.device for t in [*self.parameters(), *self.buffers()]), torch.device("cpu"))
 
     @property

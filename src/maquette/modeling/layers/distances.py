@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from maquette.modeling.devices import main_device
 from maquette.modeling.packing import is_traced
 
 
@@ -49,7 +50,8 @@ class RelativeBias:
     @classmethod
     def of_buckets(cls, layer: nn.Embedding, *, farthest: int, both_ways: bool, is_kept: bool = True) -> "RelativeBias":
         """Make one of what is learnt for each class of distances, `(classes, heads)`, as `find_buckets` sorts them."""
-        distances = torch.arange(-farthest, farthest + 1, device=layer.weight.device)
+        device = main_device(layer) or layer.weight.device
+        distances = torch.arange(-farthest, farthest + 1, device=device)
         buckets = find_buckets(distances, both_ways=both_ways, count=layer.num_embeddings, farthest=farthest)
         return cls(layer(buckets).T, is_kept=is_kept)
 
