@@ -1,5 +1,6 @@
 """Models divided among the CPU and the disk: the same results, whole saves, maps that cannot be, too little memory."""
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -25,6 +26,7 @@ from maquette import (
 )
 from maquette.errors import ConfigurationError
 from maquette.modeling.devices import find_blocks, find_whole
+from maquette.testing import cases
 
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "vocab_size": 90}
 SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -190,3 +192,32 @@ def test_blocks_are_found_in_the_tree(tmp_path: Path) -> None:
     assert len(set(divided.hf_device_map.values())) == 2 and torch.equal(divided(x), own.eval()(x))
     assert {"blocks.0.inner", "stem.inner"}.isdisjoint(divided.hf_device_map)
     assert json.loads((tmp_path / "config.json").read_text())["width"] == 8
+
+
+# Built-in families -----------------------------------------------------------------------------------------------
+
+FAMILIES = [list(some) for _, some in itertools.groupby(cases(), key=lambda case: case.card.package)]
+CHOSEN = {str(case): case for family in FAMILIES for case in (family[0], family[-1])}
+
+
+@pytest.mark.parametrize("case", CHOSEN.values(), ids=CHOSEN)
+def test_built_in_models_run_from_disk(case: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = case.model_class(case.config()).eval().requires_grad_(False)
+    model.save_pretrained(tmp_path / "plain")
+    names = {id(module): name for name, module in model.named_modules()}
+    blocks = dict.fromkeys((names[id(block)] for block in find_whole(model)), "disk")
+    for places in ({"": "cpu", **blocks}, {"": "disk"}):
+        load = case.model_class.from_pretrained
+        other = load(tmp_path / "plain", device_map=places, offload_folder=str(tmp_path / "off"))
+        outputs = []
+        for each in (model, other):
+            torch.manual_seed(0)
+            outputs.append(torch.utils._pytree.tree_leaves(dict(each(**model.dummy_inputs))))
+        assert any(isinstance(value, Tensor) for value in outputs[0])
+        for one, wanted in zip(*outputs, strict=True):
+            if isinstance(wanted, Tensor):
+                torch.testing.assert_close(one, wanted, rtol=0, atol=0, equal_nan=True)
+        other.save_pretrained(tmp_path / "other")
+        kept = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("plain", "other")]
+        assert kept[0] == kept[1]

@@ -118,7 +118,6 @@ class ModelMixin(PretrainedMixin):
                 a dictionary from names of modules to devices and `"disk"`.
             max_memory: how much of each device may be used, as `{0: "10GB", "cpu": "30GB"}`.
             offload_folder: where weights are written that go to disk and are not in the file as they are.
-            offload_buffers: let buffers go to disk too.
             quantization: `"int8"` or another scheme of `quantize`, to put linear layers into fewer bits; torch only.
                 (`quantization_config` is the same.) Weights that were saved so need nothing.
             from_pt, from_tf, from_flax: not needed, as all frameworks share one format; accepted and without effect.
@@ -155,7 +154,6 @@ class ModelMixin(PretrainedMixin):
         device_map: Any = None,
         max_memory: Mapping[Any, Any] | None = None,
         offload_folder: str | None = None,
-        offload_buffers: bool = False,
         trust_remote_code: bool | str | None = None,
         low_cpu_mem_usage: bool | None = None,
         use_safetensors: bool | None = None,
@@ -192,7 +190,6 @@ class ModelMixin(PretrainedMixin):
             dtype=kind,
             max_memory=max_memory,
             offload_folder=offload_folder,
-            offload_buffers=offload_buffers,
         )
         weights = cls._read_weights(model, checkpoint)
         report = cls._match(model, weights, checkpoint, tolerance)

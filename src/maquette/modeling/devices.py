@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maquette.checkpoint import Checkpoint
 from maquette.errors import ConfigurationError, MissingPackageError, bullets, did_you_mean
+from maquette.modeling.offloading import Files, Offloading, Read
 from maquette.modeling.quantization import is_quantized
+from maquette.modeling.weights import list_saved
 from maquette.storage.sizes import parse_size
 
 logger = logging.getLogger(__name__)
@@ -30,12 +33,6 @@ class Places(NamedTuple):
 
     devices: dict[str, Any]  # by names of modules; "" is the whole model
     offload_folder: str | None = None
-    offload_buffers: bool = False
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether parts go to different places, or to disk."""
-        return len({str(device) for device in self.devices.values()}) > 1 or DISK in self.devices.values()
 
 
 # Blocks ----------------------------------------------------------------------------------------------------------
@@ -89,7 +86,6 @@ def choose_places(
     max_memory: Mapping[Any, Any] | None = None,
     dtype: torch.dtype | None = None,
     offload_folder: str | None = None,
-    offload_buffers: bool = False,
 ) -> Places | None:
     """Decide where each part of a model goes, before its weights are read; None where it was not asked for.
 
@@ -110,12 +106,12 @@ def choose_places(
     if isinstance(device_map, Mapping):
         devices = {name: _read_device(device) for name, device in device_map.items()}
         _check_map(model, devices)
-        return Places(_untangle(model, devices), offload_folder, offload_buffers)
+        return Places(devices, offload_folder)
     if device_map not in WAYS:
         return Places({"": _read_device(device_map)})
     memory = {name: parse_size(size, name="max_memory") for name, size in max_memory.items()} if max_memory else None
     devices = _divide(model, str(device_map), memory, dtype)
-    return Places(devices, offload_folder, offload_buffers)
+    return Places(devices, offload_folder)
 
 
 def _divide(model: nn.Module, way: str, memory: dict[Any, int] | None, dtype: torch.dtype | None) -> dict[str, Any]:
@@ -201,90 +197,83 @@ def _check_map(model: nn.Module, devices: Mapping[str, Any]) -> None:
         )
 
 
-def _untangle(model: nn.Module, devices: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a map no entry of which lies inside another: the longest name counts, and the shorter one for the rest."""
-    found: dict[str, Any] = {}
-
-    def divide(name: str, module: nn.Module | None, device: Any) -> None:
-        device = devices.get(name, device)
-        start = f"{name}." if name else ""
-        if module is None or not any(n.startswith(start) and n != name and devices[n] != device for n in devices):
-            found[name] = device
-            return
-        for key in (*module._parameters, *(k for k in module._buffers if k not in module._non_persistent_buffers_set)):
-            if getattr(module, key) is not None:
-                divide(start + key, None, device)
-        for key, child in module._modules.items():
-            if child is not None and any(True for _ in (*child.parameters(), *child.buffers())):
-                divide(start + key, child, device)
-
-    divide("", model, None)
-    return found
-
-
 # Placing ---------------------------------------------------------------------------------------------------------
 
 
 def place(model: Any, places: Places, checkpoint: Checkpoint, assigned: Mapping[str, str]) -> None:
     """Put a filled model where it is to be.
 
-    What goes to disk is read from the checkpoint's own files in every forward; only where it has no tensor of that name
-    and shape is it written to `offload_folder`.
+    What goes to disk is read from the checkpoint's own files in every forward; what these do not have, by that shape,
+    is written to `offload_folder` first.
 
     Args:
         checkpoint: from which it was filled.
         assigned: names of the model's weights, and of those of the file that they were filled from.
     """
-    if not places.is_divided:
-        model.to(next(iter(places.devices.values())))
-        model.hf_device_map = dict(places.devices)
+    runs_on = [device for device in dict.fromkeys(places.devices.values()) if device not in ("cpu", DISK)]
+    if len(runs_on) > 1:
+        if DISK in places.devices.values():
+            raise ConfigurationError("Weights can be left on disk beside one device that computes, not beside several.")
+        skip = [*getattr(model, "_skip_keys_device_placement", ())]
+        whole = [*{type(module).__name__ for module in find_whole(model)}]
+        import_accelerate().dispatch_model(model, places.devices, skip_keys=skip or None, preload_module_classes=whole)
         return
-    accelerate = import_accelerate()
-    options: dict[str, Any] = {"offload_buffers": places.offload_buffers}
-    if DISK in places.devices.values():
-        options |= _prepare_disk(model, places, checkpoint, assigned)
-    model.__dict__["_divided_names"] = _first_names(model)  # accelerate may take tied weights apart
-    skip = [*getattr(model, "_skip_keys_device_placement", ())]
-    accelerate.dispatch_model(model, places.devices, skip_keys=skip or None, **options)
+    device = torch.device(runs_on[0] if runs_on else "cpu")
+    sources = _find_sources(model, places, device, checkpoint, assigned)
+    if sources:
+        Offloading(model, sources, device, find_whole(model))
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if not tensor.is_meta:
+            tensor.data = tensor.to(device)
+    model.hf_device_map = dict(places.devices)
 
 
-def _prepare_disk(model: Any, places: Places, checkpoint: Checkpoint, assigned: Mapping[str, str]) -> dict[str, Any]:
-    on_disk = [name for name, device in places.devices.items() if device == DISK]
-    tensors = {
-        name: tensor
-        for name, tensor in model.state_dict(keep_vars=True).items()
-        if any(name == n or name.startswith(f"{n}.") or not n for n in on_disk)
-    }
-    if any(map(is_quantized, tensors.values())):
+def _find_sources(
+    model: Any, places: Places, device: torch.device, checkpoint: Checkpoint, assigned: Mapping[str, str]
+) -> dict[str, Read]:
+    """Say how to read each weight that lies elsewhere."""
+    saved = {name: tensor for name, tensor in list_saved(model).items() if isinstance(tensor, nn.Parameter)}
+    first: dict[int, Any] = {}  # a tied weight lies where the first of its names does
+    homes = {n: first.setdefault(id(tensor), _find_home(places.devices, n)) for n, tensor in saved.items()}
+    away = {name: home for name, home in homes.items() if home == DISK or (home == "cpu" and device.type != "cpu")}
+    if any(is_quantized(saved[name]) for name, home in away.items() if home == DISK):
         raise ConfigurationError("Quantised weights cannot be left on disk: name other devices for them in device_map.")
-    files = checkpoint.find_files()
-    filled = {
-        id(tensor): assigned[name] for name, tensor in model.state_dict(keep_vars=True).items() if name in assigned
-    }
-    index = {}
-    for name, tensor in tensors.items():
-        stored = filled.get(id(tensor), "")  # a tied weight's other name, too
-        if stored in files and checkpoint.shapes[stored] == tuple(tensor.shape):
-            path, key = files[stored]
-            kind = str(tensor.dtype).removeprefix("torch.")
-            index[name] = {"safetensors_file": str(path), "weight_name": key, "dtype": kind}
-    if len(index) == len(tensors):
-        return {"offload_index": index}
-    if places.offload_folder is None:
+    filled = {id(saved[name]): key for name, key in assigned.items() if name in saved}  # tied ones by all their names
+    files, opened, sources = checkpoint.find_files(), Files(), dict[str, Read]()
+    left = {}
+    for name, home in away.items():
+        stored, tensor = filled.get(id(saved[name]), ""), saved[name]
+        if home == "cpu":
+            sources[name] = tensor.detach
+        elif stored in files and checkpoint.shapes[stored] == tuple(tensor.shape):
+            sources[name] = opened.read(str(files[stored][0]), files[stored][1], tensor.dtype)
+        else:
+            left[name] = tensor
+    if left and places.offload_folder is None:
         raise ConfigurationError(
-            f"These are to go to disk, and are not in the file as they are:"
-            f"{bullets([*tensors.keys() - index.keys()][:20])}\nGive offload_folder=…, where they can be written to."
+            f"These are to go to disk, and are not in the file as they are:{bullets([*left][:20])}\n"
+            "Give offload_folder=…, where they can be written to."
         )
-    from accelerate.utils import offload_state_dict  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    if left:
+        Path(str(places.offload_folder)).mkdir(parents=True, exist_ok=True)
+        name = f"{type(model).__name__}-"  # a new folder in it: others may be in use
+        path = Path(tempfile.mkdtemp(prefix=name, dir=places.offload_folder)) / "weights.safetensors"
+        save_file({name: tensor.detach().clone() for name, tensor in left.items()}, path)
+        sources |= {name: opened.read(str(path), name, tensor.dtype) for name, tensor in left.items()}
+    return sources
 
-    Path(places.offload_folder).mkdir(parents=True, exist_ok=True)  # a new folder in it: others may be in use
-    folder = tempfile.mkdtemp(prefix=f"{type(model).__name__}-", dir=places.offload_folder)
-    offload_state_dict(folder, {name: tensor.detach() for name, tensor in tensors.items()})
-    return {"offload_dir": folder}
+
+def _find_home(devices: Mapping[str, Any], name: str) -> Any:
+    """Find what a map says of a weight: its longest entry that fits counts."""
+    while name not in devices and name:
+        name = name.rpartition(".")[0]
+    return devices[name]
 
 
 def main_device(module: nn.Module) -> torch.device | None:
-    """Give the device on which a module of a divided model takes its inputs; None where accelerate has no hook."""
+    """Give the device on which a module of a divided model takes its inputs; None for one that was not divided."""
+    if (offloading := module.__dict__.get("_offloading")) is not None:
+        return offloading.device  # type: ignore[no-any-return]
     hook = module.__dict__.get("_hf_hook")
     for each in (hook, *getattr(hook, "hooks", ())):
         if (device := getattr(each, "execution_device", None)) is not None:
@@ -292,33 +281,10 @@ def main_device(module: nn.Module) -> torch.device | None:
     return None
 
 
-def gather(model: nn.Module) -> dict[str, Tensor]:
-    """Give the values of a divided model's weights, also of those on disk; tied ones by their first names."""
-    found: dict[str, Tensor] = {}
-    names = model.__dict__.get("_divided_names") or _first_names(model)
-    modules = dict(model.named_modules())
-    for name, tensor in model.state_dict().items():
-        if name not in names:
-            continue
-        if tensor.is_meta:
-            path, _, leaf = name.rpartition(".")
-            hook = modules[path].__dict__.get("_hf_hook")
-            maps = [getattr(each, "weights_map", None) for each in (hook, *getattr(hook, "hooks", ()))]
-            tensor = next((each[leaf] for each in maps if each is not None), tensor)
-        found[name] = tensor
-    return found
-
-
-def _first_names(model: nn.Module) -> frozenset[str]:
-    first: dict[int, str] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        first.setdefault(id(tensor), name)
-    return frozenset(first.values())
-
-
-def is_offloaded(model: nn.Module) -> bool:
-    """Tell whether accelerate keeps weights of a model elsewhere."""
-    return main_device(model) is not None and any(p.is_meta for p in model.parameters())
+def read_state(model: nn.Module) -> dict[str, Tensor]:
+    """Give a model's state, with the values of weights that lie elsewhere, too."""
+    offloading: Offloading | None = model.__dict__.get("_offloading")
+    return dict(model.state_dict()) if offloading is None else offloading.state(model)
 
 
 def import_accelerate() -> Any:

@@ -19,7 +19,7 @@ from maquette.modeling.adapters import AdapterMixin
 from maquette.modeling.call_errors import explain
 from maquette.modeling.common import ModelMixin, check_ties
 from maquette.modeling.deferred import Deferred
-from maquette.modeling.devices import choose_places, gather, is_offloaded, main_device, place
+from maquette.modeling.devices import choose_places, main_device, place, read_state
 from maquette.modeling.embeddings import EmbeddingMixin
 from maquette.modeling.generating import GenerationMixin
 from maquette.modeling.hidden_layers import find_hidden, say_hidden
@@ -277,7 +277,7 @@ class PreTrainedModel(
     def _export(self, state_dict: Mapping[str, Any] | None) -> tuple[dict[str, int], Callable[[list[str], Path], None]]:
         if hidden := find_hidden(self, into_models=True):
             raise SaveError(say_hidden(type(self).__name__, hidden))
-        own = gather(self) if is_offloaded(self) else self.state_dict()
+        own = read_state(self)
         state = self._checked_state(own if state_dict is None else unwrapped(state_dict, own))
         flat, described = take_apart(state)
         tensors, metadata = distinct(flat), {"format": "pt", **described}
