@@ -25,7 +25,7 @@ from maquette.cli.trust_report import Line
 def ship(
     target: TargetArgument,
     folder: Annotated[Path, typer.Argument(help="A new or an empty folder.")],
-    to: Annotated[str, typer.Option(metavar="ENGINE", help="onnx or transformers.")],
+    to: Annotated[str, typer.Option(metavar="ENGINE", help="onnx, transformers or saved-model.")],
     python: Annotated[
         Path | None, typer.Option(help="An interpreter that has Transformers; this one, unless given.")
     ] = None,

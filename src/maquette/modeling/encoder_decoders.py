@@ -451,7 +451,8 @@ def take_last_end(states: Tensor, input_ids: Tensor, end: Any) -> Tensor:
     Raises:
         ValueError: a row has none.
     """
-    is_end = torch.isin(input_ids, torch.tensor([end] if isinstance(end, int) else end, device=input_ids.device))
+    ends = torch.tensor([end] if isinstance(end, int) else end, device=input_ids.device)
+    is_end = (input_ids[..., None] == ends).any(-1)
     if not is_traced(input_ids) and not bool(is_end.any(1).all()):
         row = int((~is_end.any(1)).nonzero()[0])
         raise ValueError(f"Row {row} of input_ids has no end token ({end}), whose state is what is classified: add it.")

@@ -22,6 +22,7 @@ from maquette.storage.version import __version__
 from maquette.workshop.ship.comparing import Comparison
 from maquette.workshop.ship.onnx import require_packages, ship_onnx
 from maquette.workshop.ship.onnx_decoders import find_shapes, ship_decoder
+from maquette.workshop.ship.saved_model import ship_to_saved_model
 from maquette.workshop.ship.transformers import ship_to_transformers
 from maquette.workshop.targets import open_target
 
@@ -41,7 +42,11 @@ def ship_to_onnx(model: Any, staged: Path, work: Path, *, inputs: Any, cache: bo
 
 
 REPORT = "ship.json"
-ENGINES: dict[str, Callable[..., dict[str, Any]]] = {"onnx": ship_to_onnx, "transformers": ship_to_transformers}
+ENGINES: dict[str, Callable[..., dict[str, Any]]] = {
+    "onnx": ship_to_onnx,
+    "transformers": ship_to_transformers,
+    "saved-model": ship_to_saved_model,
+}
 # What goes along beside a model: what prepares its inputs, and settings.
 BESIDE = re.compile(
     r"(tokenizer.*|special_tokens_map|added_tokens|vocab|merges|spiece|sentencepiece.*|chat_template.*|"
@@ -116,7 +121,7 @@ def ship(
     Args:
         target: a model, or what `open_target` takes: a folder, a repository, `module:Class`.
         folder: a new or an empty one.
-        to: the engine: "onnx" or "transformers".
+        to: the engine: "onnx", "transformers", or for Keras models "saved-model".
         inputs: to export with, by their names; unless given, the model's `dummy_inputs`.
         processors: what prepares its inputs, to be saved beside it; of a folder, its files are copied.
         cache: whether a decoder takes its cache as inputs and gives it as outputs; where it can, unless given.
@@ -138,7 +143,7 @@ def ship(
     place = user_path(folder)
     if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
         raise SaveError(f"The folder {str(place)!r} has something in it, or is none. Give an empty or a new one.")
-    model, source = _find_model(target, settings, auto_class, trust_remote_code, places)
+    model, source = _find_model(target, to, settings, auto_class, trust_remote_code, places)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as near, _resting(model):
         staged, work = Path(near) / "staged", Path(near) / "work"
@@ -158,20 +163,31 @@ def ship(
     return result
 
 
-def _find_model(target: Any, settings: Any, auto_class: Any, trust: Any, places: dict[str, Any]) -> tuple[Any, Any]:
+def _find_model(target: Any, to: str, settings: Any, auto_class: Any, trust: Any, places: Any) -> tuple[Any, Any]:
     """Give the model, and where it is from."""
-    if isinstance(target, nn.Module):
-        return target, None
-    opened = open_target(target, settings=settings, auto_class=auto_class, trust_remote_code=trust, **places)
-    model = opened.load()
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{opened.name} is {type(model).__name__}, no torch model, and torch models are exported.")
-    return model, (opened.place, {name: value for name, value in places.items() if value is not None})
+    source = None
+    if isinstance(target, nn.Module) or (hasattr(target, "dummy_inputs") and not isinstance(target, type)):
+        model = target
+    else:
+        opened = open_target(target, settings=settings, auto_class=auto_class, trust_remote_code=trust, **places)
+        model = opened.load()
+        source = opened.place, {name: value for name, value in places.items() if value is not None}
+    if isinstance(model, nn.Module) == (to == "saved-model"):
+        raise InputError(
+            f"{type(model).__name__} is of torch, and a SavedModel is made of Keras models: name one of its "
+            "classes, such as --as TFAutoModel."
+            if to == "saved-model"
+            else f"{type(model).__name__} is no torch model, and these are exported. Keras models go --to saved-model."
+        )
+    return model, source
 
 
 @contextmanager
 def _resting(model: nn.Module) -> Iterator[None]:
     """Have a model on the CPU and in evaluation mode for a while."""
+    if not isinstance(model, nn.Module):
+        yield
+        return
     modes = {module: module.training for module in model.modules()}
     device = next((x.device for x in model.parameters()), torch.device("cpu"))
     model.eval()
