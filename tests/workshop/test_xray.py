@@ -63,12 +63,62 @@ def test_products_are_counted_as_in_the_papers(train: bool) -> None:
         assert seen.run.backward == 2 * weights + pairs * 5 // 2
 
 
-def test_counts_are_those_of_torch_where_it_runs_plain_operations() -> None:
-    config = DistilBertConfig(**DISTILBERT, attn_implementation="eager")
-    model = DistilBertForMaskedLM(config).eval()
+PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    "distilbert": ("AutoModelForMaskedLM", {**DISTILBERT, "attn_implementation": "eager"}),
+    "llama": ("AutoModelForCausalLM", {**LLAMA, "attn_implementation": "eager"}),
+    "vit": ("AutoModelForImageClassification", {"attn_implementation": "eager"}),
+    "resnet": ("AutoModelForImageClassification", {}),
+}
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_counts_are_those_of_torch_where_it_runs_plain_operations(family: str) -> None:
+    """And the same where attention is fused, of which torch's counter knows nothing."""
+    auto_class, fields = PLAIN[family]
+    card = card_for(family)
+    assert card is not None
+    config = card.load(card.config)(**{**card.tiny, **fields})
+    model = card.load(card.models[auto_class])(config).eval()
+    inputs = {
+        name: torch.zeros(x.shape, dtype=x.dtype) for name, x in make_inputs(model, None, batch=2, length=16).items()
+    }
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.ones(2, 16, dtype=torch.long))
-    assert xray(config, batch=2, length=16, auto_class="AutoModelForMaskedLM").flops == counter.get_total_flops()
+        model(**inputs)
+    seen = xray(config, batch=2, length=16, auto_class=auto_class)
+    assert seen.flops == counter.get_total_flops() > 0
+    if "attn_implementation" in fields:
+        fused = card.load(card.config)(**{**card.tiny, **fields, "attn_implementation": "sdpa"})
+        assert xray(fused, batch=2, length=16, auto_class=auto_class).flops == seen.flops
+
+
+class Flexible(PreTrainedModel):
+    config_class = LlamaConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.qkv = nn.Linear(32, 96, bias=False)
+
+    @property
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        return {"x": torch.zeros(2, 8, 32)}
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, 4, 8).permute(2, 0, 3, 1, 4)
+        return {"states": flex_attention(q, k, v).transpose(1, 2).flatten(2)}
+
+
+def test_flex_attention_is_counted_as_what_it_computes() -> None:
+    from torch.nn.attention import flex_attention
+
+    own = flex_attention.flex_attention
+    seen = xray(Flexible(LlamaConfig(**LLAMA)), batch=3, train=True)
+    assert seen.run is not None and not seen.notes
+    products, pairs = 2 * 3 * 8 * 32 * 96, 4 * 3 * 4 * 8 * 8 * 8  # rows, heads, tokens twice, width
+    assert seen.run.forward == {"layers": products, "attention": pairs}
+    assert seen.run.backward == products + pairs * 5 // 2  # the input needs no gradient
+    assert flex_attention.flex_attention is own
 
 
 def test_ties_count_once() -> None:

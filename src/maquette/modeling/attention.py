@@ -215,7 +215,7 @@ def _attend(
     q: Tensor, k: Tensor, v: Tensor, options: _Options, allowed: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
     """Call torch with its order of axes, `(batch, heads, length, width)`."""
-    is_grouped = q.shape[2] != k.shape[2]
+    is_grouped = bool(q.shape[2] != k.shape[2])  # traced, the sizes are tensors
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     causal = False
     if options.causal and allowed is None and q.shape[2] > 1:  # an `if`, for a size may be a symbol

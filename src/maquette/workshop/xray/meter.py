@@ -6,6 +6,7 @@ memory is alive at any time.
 """
 
 import contextlib
+import sys
 import types
 import weakref
 from collections import Counter
@@ -273,6 +274,41 @@ def run_experts(meter: Meter) -> Callable[..., Tensor]:
     return types.FunctionType(own.__code__, {**own.__globals__, "grouped_linear": grouped_linear}, "forward")
 
 
+FLEX = "torch.nn.attention.flex_attention"
+
+
+@contextlib.contextmanager
+def flexing(model: nn.Module, meter: Meter) -> Iterator[None]:
+    """Have FlexAttention, which runs on devices only, give what fused attention gives, under every name it goes by.
+
+    What a block mask leaves out is counted, as of other masks.
+    """
+    flex = sys.modules.get(FLEX)
+    if flex is None:  # nobody can have called it
+        yield
+        return
+    own = flex.flex_attention
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, *_: Any, return_lse: bool = False, **__: Any) -> Any:
+        output: Tensor = _FusedAttention.apply(query, key, value, None, meter)
+        return (output, query.new_empty(query.shape[:3], dtype=torch.float32)) if return_lse else output
+
+    homes = {id(home): home for each in model.modules() if (home := sys.modules.get(type(each).__module__))}
+    found = [
+        (home, name, value)
+        for home in {**homes, id(flex): flex}.values()
+        for name, value in vars(home).items()
+        if value is own or getattr(value, "_torchdynamo_orig_callable", None) is own  # as torch.compile wraps it
+    ]
+    try:
+        for home, name, _ in found:
+            setattr(home, name, attend)
+        yield
+    finally:
+        for home, name, value in found:
+            setattr(home, name, value)
+
+
 # Modules ------------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +326,7 @@ def watched(model: nn.Module, meter: Meter) -> Iterator[None]:
             replaced.append(module)
     meter.path = [""]
     try:
-        with Fusing(meter), meter:
+        with Fusing(meter), meter, flexing(model, meter):
             yield
     finally:
         for handle in handles:

@@ -1,6 +1,7 @@
 """One step of a model on the meta device: forward, backward, optimizer; and what is done where that cannot be run."""
 
 import contextlib
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from maquette.modeling.model_parts import Tally
 from maquette.modeling.module_tree import count_experts, share_of, sum_kinds
 from maquette.modeling.provenance import storage_id, tensors_in
 from maquette.workshop.xray.inputs import find_loss, make_inputs, make_targets
-from maquette.workshop.xray.meter import EXPERTS, LAYERS, Meter, watched
+from maquette.workshop.xray.meter import EXPERTS, FLEX, LAYERS, Meter, watched
 
 MOST_ATTEMPTS = 12
 # What is said of operations whose result depends on values, of which there are none here.
@@ -68,6 +69,7 @@ def run_step(
     targets: dict[str, Tensor] | None = None if train else {}
     replaced: dict[str, str] = {}
     remarks: list[str] = []
+    has_flex = FLEX in sys.modules
     there = [*model.parameters(), *model.buffers(), *inputs.values()]
     with _restored(model), torch.device("meta"):
         for _ in range(MOST_ATTEMPTS):
@@ -78,6 +80,9 @@ def run_step(
                     meter = Meter([*there, *targets.values()], is_gpu=is_gpu, memo=memo)
                 return _measure(model, inputs, targets, meter, train=train, replaced=replaced, remarks=remarks)
             except Exception as error:
+                if FLEX in sys.modules and not has_flex:  # imported on the way, and now replaced
+                    has_flex = True
+                    continue
                 if meter.path == [""] and targets:
                     remarks.append(f"The loss is not in it, as it takes values to compute: {_first_line(error)}")
                     targets = {}
