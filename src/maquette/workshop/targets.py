@@ -148,7 +148,9 @@ def _import_class(module: str, name: str) -> Any:
     except Exception as error:
         raise InputError(f"{module!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(found, name):
-        classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+        own = {key: value for key, value in vars(found).items() if isinstance(value, type)}
+        models = [key for key, value in own.items() if hasattr(value, "_require_config_class")]
+        classes = models or [key for key, value in own.items() if value.__module__ == module]
         raise MissingFileError(
             f"The module {module!r} has no class {name!r}.{did_you_mean(name, classes)}"
             + (f" It has: {', '.join(classes[:12])}." if classes else "")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maquette.errors import CheckpointError, FileFormatError, bullets
+from maquette.errors import CheckpointError, FileFormatError, MissingFileError, bullets
 from maquette.storage.json_files import read_json, to_json
 
 FORMAT = "maquette-graft"
@@ -188,8 +188,10 @@ class WeightMap:
         """Read a file.
 
         Raises:
-            FileFormatError: it is no map.
+            MissingFileError, FileFormatError: there is none, or it is no map.
         """
+        if not Path(path).is_file():
+            raise MissingFileError(f"There is no map {str(path)!r}.")
         content = read_json(Path(path), label=str(path))
         if content.get("format") != FORMAT or content.get("version") != 1:
             raise FileFormatError(f"{path} is no map of weights: it has no format {FORMAT!r} of version 1.")

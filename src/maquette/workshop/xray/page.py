@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from maquette.errors import ConfigurationError
+from maquette.errors import ConfigurationError, SaveError
 from maquette.modeling.model_parts import Part
 from maquette.storage.html_page import fill_page
 from maquette.storage.paths import user_path
@@ -22,8 +22,11 @@ def write_page(seen: XRay, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ConfigurationError: the model could not be built, so there are no modules to show.
+        SaveError: the path is a folder.
     """
     path = user_path(path)
+    if path.is_dir():
+        raise SaveError(f"{str(path)!r} is a folder: name the file that the page goes into.")
     page = render_page(seen)
     with Transaction(path.parent) as transaction:
         transaction.write(path.name, page.encode("utf-8", errors="backslashreplace"))

@@ -52,9 +52,15 @@ def read_dtype(dtype: Any) -> torch.dtype | None:
     """Read a type of numbers, in the short spelling too: "bf16".
 
     Raises:
-        ValueError: it is no floating-point type.
+        UnknownNameError: it is no floating-point type.
     """
-    return as_dtype(SHORT.get(dtype, dtype) if isinstance(dtype, str) else dtype)
+    try:
+        return as_dtype(SHORT.get(dtype, dtype) if isinstance(dtype, str) else dtype)
+    except ValueError:
+        raise UnknownNameError(
+            f"dtype={dtype!r} is no type of weights.{did_you_mean(str(dtype), SHORT)} Give one of "
+            f"{', '.join(SHORT)}, or a floating-point type as torch calls it."
+        ) from None
 
 
 def find_subject(
@@ -99,6 +105,10 @@ def find_subject(
             "xray looks at a folder, a repository, a class, a configuration or a model, not at a "
             f"{type(target).__name__}."
         )
+    read_dtype(dtype)
+    path = user_path(target)
+    if path.is_file() and path.suffix not in (".json", ".safetensors"):
+        raise InputError(f"{str(target)!r} is no model: give a folder, its config.json, a repository, or module:Class.")
     with open_source(target, **places) as source:
         return _read(source, settings or {}, auto_class, dtype, trust)
 
@@ -125,7 +135,10 @@ def _read(
         content, _ = read_config_file(source)
         finder = getattr(maquette, auto_class or _head_in(content))
         model_class = finder._find(source, None, trust)
-        config = model_class._load_config(source, None, dict(settings))
+        try:
+            config = model_class._load_config(source, None, dict(settings))
+        except TypeError as error:  # of a field that there is not
+            raise error if isinstance(error, MaquetteError) else ConfigurationError(str(error)) from None
         found.model = build(model_class, config, dtype or config.dtype)
     except UntrustedCodeError:
         found.notes.append(
@@ -133,7 +146,7 @@ def _read(
             f"maquette trust {source.label}"
         )
     except MaquetteError as error:
-        if found.weights is None:
+        if found.weights is None or settings or auto_class:  # what was asked for is not there
             raise
         found.notes.append(f"Only its files were looked at, as there is no model to build: {error}")
     return found
