@@ -32,7 +32,7 @@ class Echo(nn.Module):
         # For every token of the vocabulary what came after it, plus 1; then the last token that was read, plus 1.
         state = layout.state(self, (self.vocabulary + 2,), tokens)
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        is_real = places < torch.tensor(layout.counts, device=tokens.device)[:, None]
+        is_real = places < layout.count_tokens(tokens.device)[:, None]
         before = torch.cat([state.value[:, -2:-1] - 1, tokens[:, :-1]], dim=1)  # what `tokens` came after; -1: nothing
         same = before[:, None, :] == tokens[:, :, None]  # (batch, token, pair)
         last = torch.where(same & (places <= places[:, None]), places + 1, 0).amax(2)

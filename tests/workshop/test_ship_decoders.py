@@ -1,8 +1,12 @@
 """Decoders in ONNX Runtime, with their cache outside: the tokens that `generate` writes, in loops of our own."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from rounding import bound
 from tiny_decoders import TinyConfig, TinyForCausalLM
 
 from maquette import InputError
@@ -70,3 +74,22 @@ def test_a_generate_that_does_other_things_is_seen(tmp_path) -> None:
     model = Backwards(TinyConfig(num_hidden_layers=1))
     with pytest.raises(InputError, match="writes other tokens than its own logits say"):
         model.ship(tmp_path / "out", to="onnx")
+
+
+def test_a_state_is_read_over_real_tokens_only(tmp_path, monkeypatch) -> None:
+    """The decoder of the example, which remembers what followed each token; padding on both sides, and holes."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "tiny_decoder"))
+    code = importlib.import_module("modeling_echo")
+    torch.manual_seed(0)
+    model = code.EchoForCausalLM(code.EchoConfig(vocab_size=12, dim=16, heads=2, depth=1, window=4)).eval()
+    found = model.ship(tmp_path / "out", to="onnx")
+    assert not found.differs and [*found.about["inputs"]] == ["input_ids", "attention_mask"]
+    ids, mask = torch.randint(12, (4, 13)), torch.ones(4, 13, dtype=torch.long)
+    mask[0, :5], mask[1, 9:], mask[2, 3:6], mask[3, ::2] = 0, 0, 0, 0
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    with torch.no_grad():
+        expected = model(ids, mask).logits
+        alone = model(ids[3:, 1::2]).logits  # the real tokens of the last row
+    assert np.abs(logits - expected.numpy()).max() <= bound([expected])
+    assert np.abs(logits[3, 1::2] - alone[0].numpy()).max() <= bound([alone])

@@ -150,6 +150,14 @@ class Layout:
         found: list[int] = self.once("counts", self._count)
         return found
 
+    def count_tokens(self, device: torch.device) -> Tensor:
+        """Give the same as a tensor, `(batch,)`, for code that is to be compiled or exported."""
+        if self.mask is not None and self.places is None:
+            return self.mask.sum(1)
+        if self.places is None:
+            return torch.arange(1, device=device).expand(self.shape[0]) + self.shape[1]
+        return torch.tensor(self.counts, device=device)
+
     def _count(self) -> list[int]:
         if self.rows is not None:
             found = dict(zip(self.rows.tolist(), self.lengths, strict=True))
@@ -240,6 +248,11 @@ class Layout:
         """
         if self.places is None and self.mask is None:
             return x
+        if self.places is None and self.mask is not None and is_traced(self.mask):
+            hidden = ~self.mask  # no size may depend on values: rows stay as long as they are
+            order = self.once("order", lambda: hidden.long().argsort(dim=1, stable=True))
+            real = torch.arange(self.shape[1], device=x.device) < self.count_tokens(x.device)[:, None]
+            return _take_along(x, order).masked_fill(~_widen(real, x), 0)
         source, target, longest = self.once("rows", lambda: self._places_in_rows(x.device))
         tokens = x if self.is_packed else x.flatten(0, 1).index_select(0, source)
         rows = x.new_zeros(self.shape[0] * longest, *tokens.shape[1:])
@@ -258,6 +271,8 @@ class Layout:
         """Bring `(batch, longest, …)` as `to_rows` gives it back to `(places, …)`; padding that is kept gets zeros."""
         if self.places is None and self.mask is None:
             return rows
+        if self.places is None and self.mask is not None and is_traced(self.mask):
+            return _take_along(rows, self._ranks(rows.device)).masked_fill(~_widen(self.mask, rows), 0)
         source, target, _ = self.once("rows", lambda: self._places_in_rows(rows.device))
         tokens = rows.flatten(0, 1).index_select(0, target)
         if self.is_packed:
@@ -404,6 +419,15 @@ def is_traced(mask: Tensor) -> bool:
     if type(mask) is not Tensor or mask.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(mask):
         return True
     return mask.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _take_along(x: Tensor, order: Tensor) -> Tensor:
+    """Pick for each row of `(batch, length, …)` the places `(batch, length)`."""
+    return x.gather(1, _widen(order, x).expand(*order.shape, *x.shape[2:]))
+
+
+def _widen(x: Tensor, like: Tensor) -> Tensor:
+    return x.view(*x.shape, *(1,) * (like.ndim - 2))
 
 
 def _put(zeros: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
