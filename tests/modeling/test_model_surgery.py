@@ -1,5 +1,6 @@
 """Vocabularies that grow, heads that go, ties that hold, and what a model says of itself."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -231,8 +232,67 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     assert all(torch.equal(p.grad, expected[name]) for name, p in model.named_parameters())
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
-    with pytest.raises(ValueError, match="gradient_checkpointing"):
-        TinyModel(TinyConfig()).gradient_checkpointing_enable()
+    bare = TinyModel(TinyConfig())
+    del bare.layer
+    with pytest.raises(ValueError, match="has no blocks in a list of layers, and no module with an attribute"):
+        bare.gradient_checkpointing_enable()
+
+
+class AddedBlock(nn.Module):
+    def __init__(self, norm: type[nn.Module]) -> None:
+        super().__init__()
+        self.norm, self.inner = norm(8), nn.Sequential(nn.Linear(8, 32), nn.GELU(), nn.Dropout(0.3), nn.Linear(32, 8))
+
+    def forward(self, x: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
+        return x + scale * self.inner(self.norm(x))
+
+
+class Unmarked(PreTrainedModel):
+    """Has blocks, and nothing that speaks of recomputing."""
+
+    config_class = TinyConfig
+
+    def __init__(self, config: TinyConfig, norm: type[nn.Module] = nn.LayerNorm) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList(AddedBlock(norm) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x, scale=0.5)
+        return x
+
+
+def run_counting(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Give a loss, and how many numbers wait for the backward pass."""
+    sizes: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        torch.manual_seed(0)
+        loss = model(x).square().sum()
+    return loss, sum(sizes)
+
+
+def test_blocks_are_recomputed_without_the_models_help() -> None:
+    model, x, gradients, kept = Unmarked(TinyConfig()).train(), torch.randn(4, 8), [], []
+    for recomputing in (False, True, False):
+        (model.gradient_checkpointing_enable if recomputing else lambda: None)()
+        assert model.is_gradient_checkpointing == recomputing and isinstance(model.blocks[0], AddedBlock)
+        loss, numbers = run_counting(model, x)
+        model.zero_grad()
+        loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+        kept.append(numbers)
+        twin = copy.deepcopy(model)
+        if recomputing:
+            with torch.no_grad():
+                twin.blocks[0].inner[3].bias.fill_(1.0)
+            assert not torch.equal(twin.eval()(x), model.eval()(x))  # it runs weights of its own
+            model.train().gradient_checkpointing_disable()
+    assert type(model.blocks[0]) is AddedBlock
+    for one, other in zip(gradients[0], gradients[1], strict=True):
+        assert torch.equal(one, other)
+    assert kept[1] < kept[0] / 2 and kept[2] == kept[0]
+    with pytest.raises(ValueError, match="running statistics would count every batch twice"):
+        Unmarked(TinyConfig(), nn.BatchNorm1d).gradient_checkpointing_enable()
 
 
 def test_a_model_is_made_from_a_configuration() -> None:

@@ -36,6 +36,7 @@ from maquette.modeling.quantization import (
     is_quantized,
     take_apart,
 )
+from maquette.modeling.recomputing import recompute_blocks
 from maquette.modeling.weights import (
     BUFFER_TYPES,
     LATE_BUFFERS,
@@ -372,10 +373,11 @@ class PreTrainedModel(
         """Recompute activations in the backward pass instead of keeping them (Chen et al. 2016).
 
         Works on every module that has an attribute `gradient_checkpointing`; where it is True, and while training, such
-        a module runs its layers through `self._gradient_checkpointing_func(layer, *inputs)`.
+        a module runs its layers through `self._gradient_checkpointing_func(layer, *inputs)`. In a model without such a
+        module, each block in a list of layers is recomputed, as `docs/devices.md` says how these are found.
 
         Raises:
-            ValueError: no module of the model has the attribute.
+            ValueError: there is no block, or blocks keep running statistics.
         """
         from torch.utils.checkpoint import checkpoint
 
@@ -388,10 +390,11 @@ class PreTrainedModel(
 
     def _set_checkpointing(self, value: bool, run: Callable[..., Any] | None) -> None:
         modules = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
-        if not modules:
+        if not modules and not recompute_blocks(self, run):
             raise ValueError(
-                f"{type(self).__name__} has no module with an attribute `gradient_checkpointing`. Set it to False in "
-                "the module that runs the layers; where it is True, run them by self._gradient_checkpointing_func."
+                f"{type(self).__name__} has no blocks in a list of layers, and no module with an attribute "
+                "`gradient_checkpointing`. Set it to False in the module that runs the layers; where it is True, run "
+                "them by self._gradient_checkpointing_func."
             )
         for module in modules:
             module.gradient_checkpointing = value  # type: ignore[assignment]
@@ -400,7 +403,8 @@ class PreTrainedModel(
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed."""
-        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
+        marks = ("gradient_checkpointing", "_recompute")
+        return any(getattr(module, mark, False) for module in self.modules() for mark in marks)
 
 
 def _say_foreign(cls: Any, error: AttributeError, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
