@@ -53,9 +53,10 @@ def recompute_blocks(model: nn.Module, run: Callable[..., Any] | None) -> list[n
         if run is not None:
             block.__dict__["_recompute"] = run
             if not is_one:
-                block.__class__ = _with_recomputing(type(block))
+                own: Any = type(block)
+                block.__class__ = _with_recomputing(own)
         elif is_one:
             block.__dict__.pop("_recompute", None)
-            own: Any = type(block).__mro__[2]
-            setattr(block, "__class__", own)  # noqa: B010 - a type checker takes the assignment for another thing
+            own = type(block).__mro__[2]
+            block.__class__ = own
     return blocks
