@@ -161,7 +161,7 @@ def test_the_report_has_the_tree_of_the_x_ray(tmp_path: Path) -> None:
     assert tree["GPT2LMHeadModel GPT2LMHeadModel"][2] == "100.0%"
     assert any("3 alike" in name and cells[1] for name, cells in tree.items())
     assert tree["lm_head Linear"][0] == "= 144"
-    assert "A forward of one row of 64 places takes" in report(tmp_path).text
+    assert "A forward on 1×64 takes" in report(tmp_path).text
 
 
 def test_a_model_that_cannot_be_looked_through_has_its_parameters(tmp_path: Path) -> None:

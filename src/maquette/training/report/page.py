@@ -231,10 +231,10 @@ def _modules(record: RunRecord) -> str:
     if seen is None or seen.tree is None:
         return ""
     from maquette.workshop.xray.page import draw_tree
-    from maquette.workshop.xray.terminal import show_count
+    from maquette.workshop.xray.terminal import show_count, show_shapes
 
     flops = show_count(seen.tree.flops)
-    about = f"A forward of one row of {seen.length:,} places takes {flops} floating-point operations"
+    about = f"A forward on {show_shapes(seen.tree.takes)} takes {flops} floating-point operations"
     said = f"{about}, counted without running them." if seen.tree.flops else "It could not be run without memory."
     heading = "<section aria-labelledby='modules'><h2 id='modules'>Modules</h2>"
     return f"{heading}<p>{escape(said)}</p><ul class='modules'>{draw_tree(seen.tree)}</ul></section>"
