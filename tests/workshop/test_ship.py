@@ -113,7 +113,7 @@ class CustomModel(PreTrainedModel):
 
     def forward(self, input_ids):
         x = self.sorter(self.cell(self.embed(input_ids)))
-        return {"states": x, "pair": (x.mean(1), x.amax(1) > 0)}
+        return {"states": x, "pair": (x.float().mean(1), x.amax(1) > 0)}
 
 
 class Silent(CustomModel):
@@ -128,6 +128,8 @@ class Sorter(nn.Module):
     def forward(self, x):
         if self.trouble == "operator":
             return x.cummax(1).values
+        if self.trouble == "types":
+            return (x > 0).masked_fill(x > 1, False)
         if self.trouble == "random":
             return x + torch.rand_like(x)
         if self.trouble == "value" and x.sum() > 0:
@@ -151,6 +153,7 @@ def test_inputs_that_are_given(tmp_path, monkeypatch) -> None:
     ("trouble", "says"),
     [
         ("operator", r"torch's aten\.cummax\.default, which is used in sorter \(Sorter, test_ship.py, line \d+\)"),
+        ("types", "has no implementation of Where for these types of numbers, at 'node_masked_fill"),
         ("random", r"other states, pair\.0.* each time for the same inputs"),
         ("value", r"cannot follow CustomModel \(test_ship.py, line \d+\)"),
     ],

@@ -210,7 +210,10 @@ class Layout:
     def _fill(self, x: Tensor, fill: float) -> Tensor:
         if self.mask is None:
             return x
-        return x.masked_fill(~self.mask.view(*self.shape, *(1,) * (x.ndim - 2)), fill)
+        real = self.mask.view(*self.shape, *(1,) * (x.ndim - 2))
+        if x.dtype == torch.bool and not fill:  # which exporters know for truth values, too
+            return x & real
+        return x.masked_fill(~real, fill)
 
     def firsts(self) -> "Layout":
         """Give the layout of one token per row, its first real one: its shape is `(batch, 1)`."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from maquette.errors import InputError
 # How many steps of the type two computations may lie apart, at the size of the largest number: an engine adds the terms
 # of sums in another order. A mistake shows thousands of steps further up.
 STEPS = 300
+
+LACKS = re.compile(r"Could not find an implementation for (?P<operator>\w+)\(\d+\) node with name '(?P<node>[^']+)'")
 
 
 @dataclass(frozen=True)
@@ -103,5 +106,11 @@ def run_elsewhere(
         errors="replace",
     )
     if done.returncode:
+        if lacks := LACKS.search(done.stderr):
+            raise InputError(
+                f"The engine has no implementation of {lacks['operator']} for these types of numbers, at "
+                f"{lacks['node']!r}, which is named after torch's operation. Write that with others: on truth values, "
+                "& and | in place of masked_fill and where."
+            )
         raise InputError(f"A fresh process could not run what was exported:\n{done.stderr.strip()[-2000:]}")
     return [load_file(work / f"outputs-{number}.safetensors") for number in range(len(calls))]
