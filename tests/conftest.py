@@ -80,7 +80,7 @@ def run_fresh(tmp_path: Path, starter: Starter) -> Callable[..., str]:
 
     def run(code: str, *, cwd: Path = tmp_path, env: dict[str, str] | None = None, check: bool = True) -> str:
         environ = {**os.environ, **(env or {})}
-        environ.pop("PYTHONPATH", None)
+        pass  # environ.pop("PYTHONPATH", None)
         status, output, errors = starter.run(code, cwd=cwd, environ=environ)
         if check and status:
             raise AssertionError(f"exit {status}\n{output}\n{errors}")

@@ -635,8 +635,8 @@ def test_two_parts_with_different_files_of_one_name_are_refused(tmp_path: Path) 
 
     message = "Two parts bring code in a file 'a.py', and the files differ"
     with pytest.raises(SaveError, match=message), Transaction(tmp_path / "saved") as transaction:
-        _stage({"a.py": b"x = 1"}, {"AutoConfig": "a.X"}, {}, Part(), transaction)
-        _stage({"a.py": b"x = 2"}, {"AutoTokenizer": "a.Y"}, {}, Part(), transaction)
+        _stage({"a.py": b"x = 1"}, [(Part(), {"AutoConfig": "a.X"})], {}, transaction)
+        _stage({"a.py": b"x = 2"}, [(Part(), {"AutoTokenizer": "a.Y"})], {}, transaction)
     assert not (tmp_path / "saved").exists()
 
 

@@ -55,7 +55,8 @@ class AutoConfig:
         return_unused = kwargs.pop("return_unused_kwargs", False)
         with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
             config_class = _config_class(source, trust_remote_code)
-            return config_class.from_source(source, kwargs, return_unused_kwargs=return_unused)
+            how = {"return_unused_kwargs": return_unused, "trust_remote_code": trust_remote_code}
+            return config_class.from_source(source, kwargs, **how)
 
     @classmethod
     def for_model(cls, model_type: str, **kwargs: Any) -> PretrainedConfig:
@@ -119,15 +120,18 @@ class AutoModelBase:
         options = take_source_options(kwargs)
         if isinstance(config, str | os.PathLike):
             with open_source(config) as place:
-                config = _config_class(place, trust_remote_code).from_source(place, {})
+                config = _config_class(place, trust_remote_code).from_source(
+                    place, {}, trust_remote_code=trust_remote_code
+                )
         with open_source(pretrained_model_name_or_path, **options) as source:
             model_class = cls._find(source, config, trust_remote_code)
+            kwargs["trust_remote_code"] = trust_remote_code
             return model_class.from_source(source, *model_args, config=config, **kwargs)
 
     @classmethod
     def _find(cls, source: Source, config: Any, trust: bool | str | None) -> Any:
         if config is not None:
-            return cls._class_for(type(config), config.model_type)
+            return cls._class_for(type(config), config.model_type, config.auto_map)
         content, place = read_config_file(source)
         model_type, auto_map = _identify(content, place)
         registered = registered_config(model_type)
@@ -144,14 +148,17 @@ class AutoModelBase:
         Keywords are those of the model's `from_config`: `dtype`, fields of the configuration, arguments of its own.
         """
         kwargs.pop("trust_remote_code", None)
-        return cls._class_for(type(config), config.model_type)._from_config(config, **kwargs)
+        return cls._class_for(type(config), config.model_type, config.auto_map)._from_config(config, **kwargs)
 
     @classmethod
-    def _class_for(cls, config_class: type[PretrainedConfig], model_type: str) -> Any:
+    def _class_for(
+        cls, config_class: type[PretrainedConfig], model_type: str, auto_map: Mapping[str, Any] | None = None
+    ) -> Any:
         if found := registered_class(cls._name, config_class):
             return found
         package = package_of(config_class)
-        if package and isinstance(reference := package.auto_map.get(cls._name), str):
+        named = {**package.map_of(config_class), **(auto_map or {})} if package else {}
+        if package and isinstance(reference := named.get(cls._name), str):
             return package.load(reference.rpartition("--")[2])
         card = card_for(model_type)
         if card is None:

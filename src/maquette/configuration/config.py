@@ -21,6 +21,7 @@ from maquette.configuration.construction import (
     rebuild,
 )
 from maquette.configuration.construction import GENERATION_FIELDS as GENERATION_FIELDS
+from maquette.configuration.nesting import nested_class, parts_in, parts_of
 from maquette.configuration.schema import LABEL_FIELDS, FaultError, settle_labels
 from maquette.configuration.values import as_read, compared, is_plain, saved, shown
 from maquette.configuration.view import show_configuration
@@ -30,7 +31,6 @@ from maquette.errors import (
     MissingFileError,
     SaveError,
     UnknownFieldError,
-    UnknownNameError,
     did_you_mean,
 )
 from maquette.hub.sources import Source, open_source, require, take_source_options
@@ -375,8 +375,9 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
             return (own, {}) if return_unused else own
         self._refuse_lost()
         content = own._plain(as_read)
-        own._refuse_difference(self._read(content, {}, place, False))
-        return self._read(content, overrides, place, return_unused)
+        with parts_of(own):
+            own._refuse_difference(self._read(content, {}, place, False))
+            return self._read(content, overrides, place, return_unused)
 
     @classmethod
     def from_pretrained(
@@ -392,7 +393,8 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         Args:
             pretrained_model_name_or_path: what to read.
             return_unused_kwargs: give `(config, unused)`, the keywords that are no fields, instead of raising.
-            trust_remote_code: accepted for the sake of code that passes it everywhere; this class is already code.
+            trust_remote_code: True, or `"sha256:…"`, to run the code that comes with configurations inside of this one;
+                this class itself is already code.
             kwargs: fields to override, and `revision`, `subfolder`, `token`, `cache_dir`, `local_files_only`,
                 `force_download` for where to read from.
 
@@ -401,14 +403,23 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         """
         kwargs.pop("_from_auto", None)  # transformers' loaders pass it
         with open_source(pretrained_model_name_or_path, **take_source_options(kwargs)) as source:
-            return cls.from_source(source, kwargs, return_unused_kwargs=return_unused_kwargs)
+            trust = trust_remote_code
+            return cls.from_source(source, kwargs, return_unused_kwargs=return_unused_kwargs, trust_remote_code=trust)
 
     @classmethod
-    def from_source(cls, source: Source, overrides: dict[str, Any], *, return_unused_kwargs: bool = False) -> Any:
+    def from_source(
+        cls,
+        source: Source,
+        overrides: dict[str, Any],
+        *,
+        return_unused_kwargs: bool = False,
+        trust_remote_code: bool | str | None = None,
+    ) -> Any:
         """Read the configuration of a source that is already open, so that it is of one commit with the weights."""
         content, place = read_config_file(source)
         content["_name_or_path"] = source.label
-        return cls._read(content, overrides, place, return_unused_kwargs)
+        with parts_in(source, content, cls._schema(), trust_remote_code):
+            return cls._read(content, overrides, place, return_unused_kwargs)
 
     @classmethod
     def get_config_dict(
@@ -435,7 +446,8 @@ class PretrainedConfig(Declared, PretrainedMixin, metaclass=ConfigMeta):
         """Give the text of a file back, having seen that it reads back as this configuration."""
         self._refuse_lost()
         try:
-            again = self._read(json.loads(text), {}, "", False)
+            with parts_of(self):
+                again = self._read(json.loads(text), {}, "", False)
         except ConfigurationError as error:
             raise SaveError(f"{type(self).__name__} could not be read back: {error}") from None
         self._refuse_difference(again)
@@ -473,25 +485,10 @@ def _convert(kind: Any, value: Any) -> Any:
     if isinstance(value, kind) or declared == found:  # by its name too: a notebook's cell may have run again
         return value
     if issubclass(kind, PretrainedConfig) and isinstance(value, dict):
-        return Construction(_nested_class(kind, value.get("model_type")), value).run()
+        return Construction(nested_class(kind, value, PretrainedConfig), value).run()
     if issubclass(kind, os.PathLike) and isinstance(value, str):
         return kind(value)
     raise ValueError(f"Expected {kind.__name__}, got {type(value).__name__}")
-
-
-def _nested_class(kind: type[PretrainedConfig], model_type: Any) -> Any:
-    """Pick the class of a nested configuration: the declared one, or the one of its model type that derives from it."""
-    if not isinstance(model_type, str) or model_type in ("", kind.model_type):
-        return kind
-    from maquette.registry import config_class_for
-
-    try:
-        found = config_class_for(model_type)
-    except UnknownNameError:
-        if kind is PretrainedConfig:
-            raise
-        return kind
-    return found if issubclass(found, kind) else kind
 
 
 PreTrainedConfig = PretrainedConfig

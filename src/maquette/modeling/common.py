@@ -113,6 +113,7 @@ class ModelMixin(PretrainedMixin):
             state_dict: weights, by their names, to take in place of the file's; they are copied.
             key_mapping: other names for the file's weights, as `{pattern: replacement}`: regular expressions, of which
                 the first match in a name is replaced, one pattern after the other.
+            trust_remote_code: True, or `"sha256:…"`, to run the code of its parts; this class is already code.
             device_map: where the model goes, torch only: one device, such as `"cuda"`; `"auto"`, `"balanced"`,
                 `"balanced_low_0"` or `"sequential"` to divide it among the devices there are, the CPU and the disk; or
                 a dictionary from names of modules to devices and `"disk"`.
@@ -174,7 +175,7 @@ class ModelMixin(PretrainedMixin):
             strict=strict, allow_missing=tuple(allow_missing), ignore_mismatched_sizes=ignore_mismatched_sizes
         )
         constructor_kwargs, overrides = cls._sort_keywords(kwargs)
-        settings = cls._load_config(source, config, overrides)
+        settings = cls._load_config(source, config, overrides, trust=trust_remote_code)
         if state_dict is None and source is not None:
             checkpoint = Checkpoint.open(source, variant=variant)
         else:
@@ -233,14 +234,17 @@ class ModelMixin(PretrainedMixin):
         )
 
     @classmethod
-    def _load_config(cls, source: Source | None, config: Any, overrides: dict[str, Any]) -> PretrainedConfig:
+    def _load_config(
+        cls, source: Source | None, config: Any, overrides: dict[str, Any], *, trust: bool | str | None = None
+    ) -> PretrainedConfig:
         config_class = cls._require_config_class()
+        how: dict[str, Any] = {"return_unused_kwargs": True, "trust_remote_code": trust}
         if config is None and source is not None:
-            found, unused = config_class.from_source(source, overrides, return_unused_kwargs=True)
+            found, unused = config_class.from_source(source, overrides, **how)
         elif isinstance(config, PretrainedConfig):
             found, unused = config._changed(overrides, "the given configuration", return_unused=True)
         else:
-            found, unused = config_class.from_pretrained(config, return_unused_kwargs=True, **overrides)
+            found, unused = config_class.from_pretrained(config, **how, **overrides)
         if unused:
             options = {*SOURCE_OPTIONS, *inspect.signature(cls.from_source).parameters, *config_class._names()}
             raise TypeError(

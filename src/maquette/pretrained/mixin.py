@@ -20,7 +20,7 @@ def committing(folder: str | os.PathLike[str]) -> Iterator[Transaction]:
     if transaction.code:
         from maquette.remote_code.trust import record_own_save
 
-        record_own_save(transaction.folder, *transaction.code)
+        record_own_save(transaction.folder, *transaction.code, transaction.part_maps)
 
 
 HUB_OPTIONS = frozenset(

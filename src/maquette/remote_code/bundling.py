@@ -4,12 +4,11 @@ import ast
 import functools
 import importlib.util
 import inspect
-import json
 import logging
 import os
 import site
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +16,12 @@ from typing import Any
 
 from maquette.errors import RemoteCodeError, SaveError
 from maquette.registry import bundled_classes, bundled_tokenizers
+from maquette.remote_code.earlier_saves import keep_other_frameworks, spare_other_files
 from maquette.remote_code.import_statements import find_imports
 from maquette.remote_code.package import CodePackage, package_of
+from maquette.remote_code.parts import can_move, find_parts, folder_for, moved
 from maquette.remote_code.requirements import KEY as REQUIREMENTS
-from maquette.remote_code.requirements import find_requirements
+from maquette.remote_code.requirements import checked_requirements, find_requirements
 from maquette.storage.transaction import Transaction
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ Parts = tuple[str, ...]
 def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
     """Stage the code that `cls` needs and note in the configuration's `auto_map` which class is which.
 
-    A class goes along when it was registered with `register_for_auto_class`, or came from such a save itself.
+    A class goes along when it was registered with `register_for_auto_class`, or came from such a save itself. So does
+    the code of each part, whose configuration inside of this one gets a map of its own.
 
     Raises:
         RemoteCodeError: the code cannot travel; the message says how to fix it.
@@ -41,6 +43,7 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
     config_class = _config_class(cls, config)
     packages = [package for part in (cls, config_class) if (package := package_of(part))]
     classes = _registered(cls, config_class)
+    parts = [(part, _registered_part(type(part.config))) for part in find_parts(config)]
     if packages and (package_of(cls) or cls not in classes.values()):
         _carry_on(packages, config, transaction)
     elif packages:
@@ -49,9 +52,36 @@ def pack_code(cls: type, config: Any, transaction: Transaction) -> None:
             f"of {packages[0].label!r}, and the two have no folder in common. Copy both into files of your own."
         )
     elif classes:
-        _copy(cls, classes, config, transaction)
+        parts = _copy(cls, classes, config, transaction, parts)
     elif config.auto_map:
         _drop_what_stays_behind(config, transaction)
+    _pack_parts(parts, transaction)
+
+
+def _registered_part(config_class: Any) -> dict[str, type]:
+    """Give the classes that go along with a part, by AutoClass; with a built-in configuration, none do."""
+    known = [] if _is_built_in(config_class) or package_of(config_class) else bundled_classes(config_class)
+    found = {str(getattr(one, "_auto_class", "")): one for one in known}
+    return {**found, "AutoConfig": config_class} if found else {}
+
+
+def _pack_parts(parts: list[Any], transaction: Transaction) -> None:
+    """Stage the code of parts; those from one folder of the user's are copied together."""
+    while parts:
+        (part, classes), *parts = parts
+        if package := package_of(type(part.config)):
+            auto_map = {auto: _without_repository(ref) for auto, ref in _map_of_part(package, part.config).items()}
+            needs = _requirements(part.config) or dict(package.requirements)
+            _stage(package.files, [(part.config, auto_map)], needs, transaction, part.name)
+        elif classes:
+            parts = _copy(classes["AutoConfig"], classes, part.config, transaction, parts, part.name)
+        elif part.config.auto_map:
+            _drop_what_stays_behind(part.config, transaction)
+
+
+def _map_of_part(package: CodePackage, config: Any) -> Mapping[str, Any]:
+    found = {**package.map_of(type(config)), **config.auto_map}
+    return {auto: ref for auto, ref in found.items() if package.resolve(str(_without_repository(ref)))}
 
 
 def _config_class(cls: Any, config: Any) -> type:
@@ -61,20 +91,36 @@ def _config_class(cls: Any, config: Any) -> type:
     return own if twins else found
 
 
-def _copy(cls: type, classes: Mapping[str, type], config: Any, transaction: Transaction) -> None:
-    """Save the files that the classes need; the configuration has to be among them, other models may stay behind."""
+def _copy(
+    cls: type, classes: Mapping[str, type], config: Any, transaction: Transaction, parts: list[Any], name: str = ""
+) -> list[Any]:
+    """Save the files that the classes need; the configuration has to be among them, other models may stay behind.
+
+    Args:
+        cls, classes, config: what is saved, the classes that go along by AutoClass, and where the map goes.
+        transaction: the save.
+        parts: which of them lie in the same folder or package is copied with it.
+        name: of the part that this is itself.
+
+    Returns:
+        The parts that are left.
+    """
     bundled = [one for one in (cls, *classes.values()) if one in classes.values() and not _is_built_in(one)]
     if not bundled:
-        return
-    closure = Closure(bundled[0], bundled)
+        return parts
+    inner = [one for _, own in parts for one in own.values()]
+    closure = Closure(bundled[0], [*bundled, *inner])
+    beside = [(part, own) for part, own in parts if own and not closure.why_not(own["AutoConfig"])]
     closure.take(bundled[0], needed=True)
-    taken = {auto: closure.take(target, needed=auto == "AutoConfig") for auto, target in classes.items()}
-    auto_map: dict[str, Any] = {auto: closure.refer(*place) for auto, place in taken.items() if place}
+    taken = [closure.take_all(each) for each in (classes, *(own for _, own in beside))]
+    whole, *others = [{auto: closure.refer(*place) for auto, place in each.items()} for each in taken]
+    auto_map: dict[str, Any] = {**whole}
     if cls._default_auto_class == "AutoTokenizer":  # type: ignore[attr-defined]
         pair = [closure.take(one, needed=False) if one else None for one in _tokenizer_pair(cls)]
         auto_map = {"AutoTokenizer": [closure.refer(*place) if place else None for place in pair]}
-    requirements = find_requirements(closure.external)
-    _stage(closure.files(), auto_map, requirements, config, transaction)
+    maps = [(config, auto_map), *((part.config, each) for (part, _), each in zip(beside, others, strict=True))]
+    _stage(closure.files(), maps, find_requirements(closure.external), transaction, name)
+    return [one for one in parts if one not in beside]
 
 
 def _tokenizer_pair(cls: Any) -> tuple[Any, Any]:
@@ -98,11 +144,16 @@ def _carry_on(packages: list[CodePackage], config: Any, transaction: Transaction
             f"{clash[0]!r}, and they differ."
         )
     whole = replace(first, files={**last.files, **first.files})
-    own = {
-        auto: _without_repository(ref) for auto, ref in {**last.auto_map, **first.auto_map, **config.auto_map}.items()
-    }
+    known = {**last.map_of(type(config)), **first.map_of(type(config)), **config.auto_map}
+    own = {auto: _without_repository(ref) for auto, ref in known.items()}
     auto_map = {auto: ref for auto, ref in own.items() if isinstance(ref, list) or whole.resolve(str(ref))}
-    _stage(dict(whole.files), auto_map, {**last.requirements, **first.requirements}, config, transaction)
+    needs = _requirements(config) or {**last.requirements, **first.requirements}
+    _stage(dict(whole.files), [(config, auto_map)], needs, transaction)
+
+
+def _requirements(config: Any) -> dict[str, str]:
+    """Give what a configuration's file said that its code needs; of several in one folder, each says its own."""
+    return checked_requirements(config._kept.get(REQUIREMENTS))
 
 
 def _without_repository(reference: Any) -> Any:
@@ -146,50 +197,40 @@ def _drop_what_stays_behind(config: Any, transaction: Transaction) -> None:
 
 def _stage(
     files: Mapping[str, bytes],
-    auto_map: dict[str, Any],
+    maps: list[tuple[Any, dict[str, Any]]],
     requirements: dict[str, str],
-    config: Any,
     transaction: Transaction,
+    part: str = "",
 ) -> None:
-    """Put code and what it needs into the save, beside the code of other parts of it."""
+    """Put code and what it needs into the save, beside the code of other parts of it.
+
+    Args:
+        files: the code.
+        maps: for each configuration that it is of, which class is which; the first is that of the whole, or `part`.
+        requirements: what the code needs.
+        transaction: the save.
+        part: of a configuration; its code lies in a folder of its own where files of the same names are there already.
+    """
     home = transaction.home
-    _spare_other_files(files, home.folder)
     staged, names = home.code or ({}, {})
+    if part and any(files[name] != staged[name] for name in files.keys() & staged.keys()) and can_move(files):
+        folder = folder_for(part, {**staged, **files})
+        files = {f"{folder}/{name}": content for name, content in files.items()}
+        maps = [(config, {auto: moved(ref, folder) for auto, ref in one.items()}) for config, one in maps]
+    spare_other_files(files, home.folder)
     if clash := sorted(name for name in files.keys() & staged.keys() if files[name] != staged[name]):
         raise SaveError(f"Two parts bring code in a file {clash[0]!r}, and the files differ. Rename one of them.")
     for name, content in files.items():
         home.write(name, content)
-    if "AutoConfig" in auto_map:
-        auto_map = {**_other_frameworks(home.folder, config, {*files, *staged}), **auto_map}
-    config.auto_map = auto_map
-    config._kept[REQUIREMENTS] = requirements
-    home.code = ({**staged, **files}, {**names, **auto_map})
-
-
-def _other_frameworks(folder: Path, config: Any, written: Collection[str]) -> dict[str, Any]:
-    """Give what a folder's own map says of models whose code stays there, of other frameworks say."""
-    try:
-        before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kept = dict(before["auto_map"]) if before["model_type"] == config.model_type else {}
-    except (OSError, ValueError, KeyError, TypeError):  # no folder of such a model yet
-        return {}
-
-    def stays(reference: Any) -> bool:
-        file = f"{reference.rpartition('.')[0].replace('.', '/')}.py" if isinstance(reference, str) else ""
-        return file not in written and (folder / file).is_file()
-
-    return {auto: ref for auto, ref in kept.items() if stays(ref)}
-
-
-def _spare_other_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Refuse to overwrite somebody's source, as `save_pretrained(".")` could; code of a save has a map beside it."""
-    is_save = any(b'"auto_map"' in path.read_bytes() for path in folder.glob("*config.json") if path.is_file())
-    for name, content in files.items():
-        path = folder / name
-        if not is_save and path.is_file() and path.read_bytes() != content:
-            raise SaveError(
-                f"Saving the code would overwrite {str(path)!r}, which is from no save. Save into a folder of its own."
-            )
+    config, auto_map = maps[0]
+    if "AutoConfig" in auto_map and not part:
+        auto_map = {**keep_other_frameworks(home.folder, config, {*files, *staged}), **auto_map}
+        maps[0] = config, auto_map
+    for config, one in maps:
+        config.auto_map = one
+        config._kept[REQUIREMENTS] = requirements
+    home.code = ({**staged, **files}, names if part else {**names, **auto_map})
+    home.part_maps += [one for _, one in maps]
 
 
 @dataclass(frozen=True)
@@ -221,7 +262,7 @@ class Closure:
         self.cls = cls
         self.root = root_of(cls)
         self.is_installed = _is_installed(self.root, cls)
-        self.tops = {_top(one) for one in classes if not self._why_not(one)}
+        self.tops = {_top(one) for one in classes if not self.why_not(one)}
         self.modules: dict[Parts, Module] = {}
         self.unread: list[Module] = []
         self.external: set[str] = set()
@@ -231,7 +272,7 @@ class Closure:
         """Take in a class with all that it imports; give its module and name, or None where it does not travel."""
         if _is_built_in(cls):
             return None
-        if cls is not self.cls and (reason := self._why_not(cls)):
+        if cls is not self.cls and (reason := self.why_not(cls)):
             return self._take_from_elsewhere(cls, reason, needed=needed)
         parts = tuple(cls.__module__.split("."))
         found = self.add(parts)
@@ -244,7 +285,12 @@ class Closure:
             )
         return parts, cls.__name__
 
-    def _why_not(self, cls: type) -> str:
+    def take_all(self, classes: Mapping[str, type]) -> dict[str, tuple[Parts, str]]:
+        """Take in the classes of one configuration, which is needed; others may stay behind."""
+        taken = {auto: self.take(one, needed=auto == "AutoConfig") for auto, one in classes.items()}
+        return {auto: place for auto, place in taken.items() if place}
+
+    def why_not(self, cls: type) -> str:
         try:
             root = root_of(cls)
         except RemoteCodeError as error:

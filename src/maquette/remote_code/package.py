@@ -39,6 +39,8 @@ class CodePackage:
     auto_map: Mapping[str, Any]
     files: Mapping[str, bytes]
     requirements: Mapping[str, str] = field(default_factory=dict)
+    maps: tuple[Mapping[str, Any], ...] = ()
+    """All maps that were read for these files: of several checkpoints, and of the parts of one."""
 
     @classmethod
     def read(cls, source: Source, auto_map: Mapping[str, Any]) -> "CodePackage":
@@ -126,7 +128,19 @@ class CodePackage:
         """Have `import` find this package by its name; of two checkpoints with this code, both maps count."""
         with lock:
             earlier = _packages.get(self.name, self)
-            _packages[self.name] = replace(self, auto_map={**earlier.auto_map, **self.auto_map})
+            own = self.maps or (dict(self.auto_map),)  # one that was announced says what several maps say
+            maps = (*earlier.maps, *(one for one in own if one not in earlier.maps))
+            _packages[self.name] = replace(self, auto_map={**earlier.auto_map, **self.auto_map}, maps=maps)
+
+    def map_of(self, config_class: type) -> Mapping[str, Any]:
+        """Give what is said beside a configuration's class; of one that no map names, what all maps say."""
+        own = [one for one in self.maps if self._names(one.get("AutoConfig"), config_class)]
+        return {auto: reference for one in own for auto, reference in one.items()} if own else self.auto_map
+
+    def _names(self, reference: Any, cls: type) -> bool:
+        found = self.resolve(reference.rpartition("--")[2]) if isinstance(reference, str) else None
+        module = sys.modules.get(f"{self.name}.{found[0]}".rstrip(".")) if found else None
+        return found is not None and getattr(module, found[1], None) is cls
 
     def _import(self, module: str) -> types.ModuleType:
         try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from maquette.errors import MaquetteError
 from maquette.hub.sources import Source
+from maquette.remote_code.parts import find_maps
 from maquette.storage.json_files import read_json
 from maquette.storage.version import __version__
 
@@ -75,9 +76,9 @@ def read_requirements(source: Source, auto_map: Mapping[str, Any]) -> dict[str, 
     for name in MAP_FILES:
         if name in names and (path := source.find(name)):
             with contextlib.suppress(MaquetteError, OSError):
-                content = read_json(path)
-                if content.get("auto_map") == auto_map and (found := checked_requirements(content.get(KEY))):
-                    return found
+                for one, holder in find_maps(read_json(path)):
+                    if one == auto_map and (found := checked_requirements(holder.get(KEY))):
+                        return found
     return {}
 
 

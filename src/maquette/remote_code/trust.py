@@ -22,6 +22,7 @@ from typing import Any
 from maquette.errors import FileFormatError, MaquetteError, UntrustedCodeError, bullets, did_you_mean
 from maquette.hub.sources import Source, open_source
 from maquette.remote_code.package import CodePackage
+from maquette.remote_code.parts import find_maps
 from maquette.remote_code.requirements import MAP_FILES
 from maquette.storage.json_files import read_json, to_json
 from maquette.storage.replacing import replace_file
@@ -243,9 +244,7 @@ def collect_references(source: Source, auto_map: Mapping[str, Any]) -> Reference
     for name in dict.fromkeys((source.config_name, *MAP_FILES, *more)):
         with contextlib.suppress(FileFormatError):  # what cannot be read names nothing
             if path := source.find(name):
-                content = read_json(path)
-                parts = [content, *(part for part in content.values() if isinstance(part, dict))]
-                found += [references_of(part.get("auto_map")) for part in parts]
+                found += [references_of(one) for one, _ in find_maps(read_json(path))]
     return merge_references(*found)
 
 
@@ -477,11 +476,14 @@ def read_approved(entry: Mapping[str, Any], identity: str, name: str) -> bytes |
     return content if hashlib.sha256(content).hexdigest() == digest else None
 
 
-def record_own_save(folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any]) -> None:
+def record_own_save(
+    folder: Path, written: Mapping[str, bytes], auto_map: Mapping[str, Any], part_maps: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """After saving code of this very process, remember it, unless the folder holds more that nobody approved."""
     try:
         with open_source(folder) as source:
-            package = CodePackage.read(source, auto_map)
+            named = merge_references(*map(references_of, (auto_map, *part_maps)))
+            package = CodePackage.read(source, named)
         record_save(package, written)
     except MaquetteError as error:  # the save itself is done
         logger.warning("The code that was saved in %s was not recorded as approved: %s", folder, error)

@@ -151,6 +151,7 @@ class Transaction:
         self._removed: dict[str, None] = {}
         self._superseded: list[re.Pattern[str]] = []
         self.code: tuple[dict[str, bytes], dict[str, Any]] | None = None  # code staged with a model, and its auto_map
+        self.part_maps: list[dict[str, Any]] = []  # those of the parts inside of its configuration
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -136,7 +136,7 @@ def _read(
         finder = getattr(maquette, auto_class or _head_in(content))
         model_class = finder._find(source, None, trust)
         try:
-            config = model_class._load_config(source, None, dict(settings))
+            config = model_class._load_config(source, None, dict(settings), trust=trust)
         except TypeError as error:  # of a field that there is not
             raise error if isinstance(error, MaquetteError) else ConfigurationError(str(error)) from None
         found.model = build(model_class, config, dtype or config.dtype)
