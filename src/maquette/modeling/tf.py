@@ -350,6 +350,19 @@ def walk(layer: keras.Layer, start: Path) -> Iterator[tuple[Path, Any]]:
                     yield (*start, *path), inner
 
 
+def layers_by_path(layer: keras.Layer, start: Path = ()) -> Iterator[tuple[Path, keras.Layer]]:
+    """Find the layers inside of one, by the paths that their variables have in files."""
+    inner: list[tuple[Path, Any]] = []
+    if isinstance(layer, keras.Sequential) or hasattr(layer, "operations"):
+        inner += [((str(number),), each) for number, each in enumerate(layer.layers)]
+    for name, value in vars(layer).items():
+        inner += _parts_of(value, (name.rstrip("_"),)) if not name.startswith("_") else ()
+    for path, each in inner:
+        if isinstance(each, keras.Layer):
+            yield (*start, *path), each
+            yield from layers_by_path(each, (*start, *path))
+
+
 def _leaf_of(layer: keras.Layer, name: str) -> Path:
     """Call a variable of a layer as files do; a separable convolution is two modules in torch."""
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,27 @@ def find_model_class(name: str, config: Any, auto_class: str | None = None) -> A
         f"{name!r} does not say which of its classes is meant: {said}. Name one with --as:{bullets(offered)}"
         if offered
         else f"{name!r}: no model class is known for {type(config).__name__}. Register one, or name it: module:Class."
+    )
+
+
+def find_sibling(target: Target, framework: str) -> Target:
+    """Give the target with the class of the same architecture and head in a framework: "torch", "tf" or "flax".
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    plain = target.model_class.__name__
+    for prefix in filter(None, PREFIXES.values()):
+        plain = plain.removeprefix(prefix)
+    start = PREFIXES[framework]
+    of_others = tuple(filter(None, PREFIXES.values()))
+    for auto_name in _offered(target.config):
+        if auto_name.startswith(start) if start else not auto_name.startswith(of_others):
+            found = _class_for(auto_name, target.config)
+            if found.__name__ == start + plain:
+                return replace(target, model_class=found)
+    raise UnknownNameError(
+        f"{target.name!r} is of {target.model_class.__name__}, and its architecture has no class {start + plain}."
     )
 
 

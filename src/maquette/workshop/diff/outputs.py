@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from maquette.errors import InputError
-from maquette.workshop.diff.comparison import Gap, Rules, compare, compare_arrays, pair
+from maquette.workshop.diff.comparison import Gap, Rules, compare, compare_arrays
 from maquette.workshop.diff.recording import Call, Record, record
 
 
@@ -24,8 +24,10 @@ class Divergence:
         scale: the largest number there.
         what: where it is no number that differs: the shapes, or how many tensors come out.
         last: the largest difference in what the two models give in the end.
-        inputs_equal: whether what came into that module was equal, within the tolerance.
+        inputs_equal: whether what came into that module was equal, within the tolerance; None where the two do not
+            take alike, as of an image with its border.
         only: modules that ran in one of the two only.
+        unlike: modules whose outputs are arranged in ways that do not compare, as of a table looked up otherwise.
         not_numbers: whether what they give in the end holds NaN; in the same places these count as equal.
     """
 
@@ -37,8 +39,9 @@ class Divergence:
     scale: float = 0.0
     what: str = ""
     last: float = 0.0
-    inputs_equal: bool = True
+    inputs_equal: bool | None = True
     only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    unlike: tuple[str, ...] = ()
     not_numbers: bool = False
 
 
@@ -70,14 +73,17 @@ def compare_records(one: Record, other: Record, *, tolerance: float = 1e-5) -> D
     if not both:
         named = " and ".join(f"{', '.join([each.name for each in side.calls][:4])}, …" for side in (one, other))
         raise InputError(f"No module that ran has the same name in both: {named}")
-    facts: dict[str, Any] = {"compared": len(both), "only": (_only(mine, theirs), _only(theirs, mine))}
-    facts["last"] = _apart_in_the_end(one, other, _rules(one, other, one, other, 0.0))
+    facts: dict[str, Any] = {"unlike": (), "compared": len(both), "only": (_only(mine, theirs), _only(theirs, mine))}
+    facts["last"] = compare(one.end, other.end, _rules(one, other, one, other, 0.0)).most
     facts["not_numbers"] = any(np.isnan(each).any() for each in one.end.values() if each.dtype.kind in "fc")
     for key in both:
         a, b = mine[key], theirs[key]
         rules = _rules(one, other, a, b, tolerance)
-        if gap := compare(a.gives, b.gives, rules):
-            equal = not _compare_inputs(a, b, rules)
+        gap = compare(a.gives, b.gives, rules)
+        if gap.unlike:
+            facts["unlike"] = (*facts["unlike"], a.name)
+        if gap:
+            equal = _are_inputs_equal(a, b, rules)
             return _found(facts, gap, first=a.name, kind=a.kind, call=a.number + 1, inputs_equal=equal)
     if gap := compare(one.end, other.end, _rules(one, other, one, other, tolerance)):
         return _found(facts, gap, first="", kind=one.kind)
@@ -97,24 +103,20 @@ def _only(mine: Mapping[tuple[str, int], Call], theirs: Mapping[tuple[str, int],
 
 def _rules(one: Record, other: Record, a: Call | Record, b: Call | Record, tolerance: float) -> Rules:
     frameworks = {one.framework, other.framework}
-    masks = one.masks
-    if isinstance(a, Call) and a.name.startswith("decoder"):
-        masks = dict(sorted(masks.items(), key=lambda item: not item[0].startswith("decoder")))
     return Rules(
         tolerance,
         same=len(frameworks) == 1 and one.origin == other.origin and a.origin == b.origin,
         layouts=len(frameworks) == 2 and "torch" in frameworks,
-        masks=masks,
+        whole=a is one,
+        masks=one.masks,
     )
 
 
-def _compare_inputs(a: Call, b: Call, rules: Rules) -> Gap:
+def _are_inputs_equal(a: Call, b: Call, rules: Rules) -> bool | None:
     """Compare what came into two modules: all of it, or what comes first, as others may hand on what they like."""
     if rules.same:
-        return compare(a.takes, b.takes, rules)
-    pairs = [*zip(a.takes.values(), b.takes.values(), strict=False)][:1]
-    return next((compare_arrays(x, y, rules) for x, y in pairs), Gap())
-
-
-def _apart_in_the_end(one: Record, other: Record, rules: Rules) -> float:
-    return max((compare_arrays(a, b, rules).most for a, b in pair(one.end, other.end)), default=0.0)
+        return not compare(a.takes, b.takes, rules)
+    if not a.takes or not b.takes:
+        return None
+    gap = compare_arrays(next(iter(a.takes.values())), next(iter(b.takes.values())), rules)
+    return None if gap.what else not gap

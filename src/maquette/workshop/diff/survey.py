@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from maquette.storage.json_files import read_json
 from maquette.storage.paths import user_path
 from maquette.workshop.conversion import WEIGHTS
 from maquette.workshop.diff.outputs import Divergence, compare_records
-from maquette.workshop.diff.recording import record
+from maquette.workshop.diff.running import choose_frameworks, run_target
 from maquette.workshop.diff.tokenizers import FILES, compare_tokenizers
 from maquette.workshop.diff.weights import WeightDifference, compare_headers, compare_values
-from maquette.workshop.targets import open_target
 from maquette.workshop.xray.files import Weights, read_weights
 
 ABSENT = "(absent)"
@@ -74,6 +73,8 @@ def diff(
     *,
     inputs: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     tolerance: float = 1e-5,
+    frameworks: Sequence[str] | None = None,
+    peer_python: str | os.PathLike[str] | None = None,
     trust_remote_code: bool | str | None = None,
 ) -> Difference:
     """Compare two models: configurations, code, weights, tokenizers, and what they compute.
@@ -84,13 +85,20 @@ def diff(
         one, other: folders or repositories.
         inputs: of one call, or a file that has them (JSON, or safetensors): both models are loaded and run.
         tolerance: how far outputs may lie apart, as a share of the largest number.
+        frameworks: in which each of the two runs: "torch", "keras", "flax", or "transformers". Unless given, the one
+            that its configuration names, and Transformers for the second where there is an interpreter for it.
+        peer_python: an interpreter that has Transformers, which runs its model in a process of its own.
         trust_remote_code: True runs the code that comes with them, for configurations, tokenizers and outputs.
 
     Raises:
         MissingFileError: there is no such folder or repository, or no such file of inputs.
         InputError: one of the two is no model; the inputs are none, or a model does not take them.
+        MissingPackageError: a framework is not installed.
     """
     given = read_inputs(inputs) if isinstance(inputs, str | os.PathLike) else inputs
+    sides = choose_frameworks(frameworks, peer_python)
+    if given is None and sides != (None, None):
+        raise InputError("Frameworks are compared by what models compute: give inputs, --input FILE.")
     with open_source(one) as mine, open_source(other) as theirs:
         found = Difference(mine.label, theirs.label)
         for source in (mine, theirs):
@@ -100,7 +108,15 @@ def diff(
         found.weights = _compare_weights(mine, theirs, found.notes)
         found.tokenizers = compare_tokenizers(mine, theirs, trust_remote_code, found.notes)
         if given is not None:
-            found.outputs = _compare_outputs(mine, theirs, given, tolerance, trust_remote_code, found.notes)
+            try:
+                records = [
+                    run_target(name, side, given, trust_remote_code=trust_remote_code, peer_python=peer_python)
+                    for name, side in zip((mine.label, theirs.label), sides, strict=True)
+                ]
+            except UntrustedCodeError as error:
+                found.notes.append(f"Outputs were not compared, as none of the models' code ran: {error}")
+            else:
+                found.outputs = compare_records(*records, tolerance=tolerance)
     return found
 
 
@@ -113,26 +129,6 @@ def _require_model(source: Source) -> None:
         raise InputError(
             f"{source.label!r} is no model: no configuration, weights, tokenizer or code is in it. {there}{source.note}"
         )
-
-
-def _compare_outputs(
-    one: Source,
-    other: Source,
-    inputs: Mapping[str, Any],
-    tolerance: float,
-    trust: bool | str | None,
-    notes: list[str],
-) -> Divergence | None:
-    try:
-        targets = [open_target(source.label, trust_remote_code=trust) for source in (one, other)]
-    except UntrustedCodeError as error:
-        notes.append(f"Outputs were not compared, as none of the models' code ran: {error}")
-        return None
-    for target in targets:
-        if not target.has_weights:
-            raise InputError(f"{target.name!r} has no weights in safetensors, so it cannot be run to compare outputs.")
-    first = record(targets[0].load(), inputs)
-    return compare_records(first, record(targets[1].load(), inputs), tolerance=tolerance)
 
 
 def read_inputs(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -75,16 +75,17 @@ def _outputs(found: Divergence) -> Iterator[Line]:
     name = (found.first or "the whole model") + (f", call {found.call}," if found.call > 1 else "")
     how = found.what or f"{found.most:.3g} apart, of {found.scale:.3g} at most"
     yield "red", f"outputs: {name} ({found.kind}) is the first of {found.compared:,} modules that differs: {how}"
-    came = "what came into it is equal" if found.inputs_equal else "what came into it differs already"
-    yield "", f"  {came}; in the end, the models are {found.last:.3g} apart"
+    came = {True: "what came into it is equal; ", False: "what came into it differs already; ", None: ""}
+    yield "", f"  {came[found.inputs_equal]}in the end, the models are {found.last:.3g} apart"
     yield from _only_in_one(found)
 
 
 def _only_in_one(found: Divergence) -> Iterator[Line]:
-    for side, names in zip(("first", "second"), found.only, strict=True):
+    reasons = ("as they ran in the first only", "as they ran in the second only", "as the two arrange them otherwise")
+    for reason, names in zip(reasons, (*found.only, found.unlike), strict=True):
         if names:
             shown = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
-            yield "", f"  not compared, as they ran in the {side} only: {len(names):,} modules: {shown}"
+            yield "", f"  not compared, {reason}: {len(names):,} of the modules: {shown}"
 
 
 def _say_apart(found: Apart) -> str:
