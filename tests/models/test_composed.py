@@ -36,6 +36,8 @@ GPT2 = {"model_type": "gpt2", "vocab_size": 40, "n_embd": 12, "n_head": 3, "n_la
 GPT2 |= {"bos_token_id": 39, "eos_token_id": 39, "initializer_range": 0.4}
 VIT = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 12}
 VIT |= {"patch_size": 4, "intermediate_size": 24, "initializer_range": 0.4}
+CLIP = {**VIT, "model_type": "clip_vision_model", "num_hidden_layers": 3}
+CLIP.pop("initializer_range")
 LLAMA = {"model_type": "llama", "vocab_size": 40, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2}
 LLAMA |= {"num_attention_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.4, "eos_token_id": 39}
 SOUND = {**built_in_cards()["wav2vec2"].tiny, "model_type": "wav2vec2", "mask_time_prob": 0.0, "initializer_range": 0.3}
@@ -73,14 +75,15 @@ class TowerCase(Case):
 
     outputs = ("logits", "image_hidden_states")
 
-    def __init__(self, count, **fields):
+    def __init__(self, count, tower=VIT, **fields):
+        self.tower = tower
         self.labels = {"labels": f"labels.{count}"}
         inputs = {"input_ids": f"prompts.{count}", "attention_mask": "mask.prompts", "pixel_values": "images"}
-        super().__init__("LlavaForConditionalGeneration", VIT, LLAMA, **inputs)
+        super().__init__("LlavaForConditionalGeneration", tower, LLAMA, **inputs)
         self.fields = {"image_token_index": 38, "image_seq_length": count, **fields}
 
     def config(self):
-        return maquette.LlavaConfig(vision_config=VIT, text_config=LLAMA, **self.fields)
+        return maquette.LlavaConfig(vision_config=self.tower, text_config=LLAMA, **self.fields)
 
 
 class PairCase(Case):
@@ -106,6 +109,10 @@ CASES = {
     "vit2llama": TowerCase(9),
     "vit2llama, several layers": TowerCase(
         10, vision_feature_layer=[-2, 1], vision_feature_select_strategy="full", multimodal_projector_bias=False
+    ),
+    "clip2llama": TowerCase(9, CLIP),  # as LLaVA 1.5 is
+    "clip2llama, several layers": TowerCase(
+        10, CLIP, vision_feature_layer=[-3, -1], vision_feature_select_strategy="full"
     ),
     "vit beside bert": PairCase(),
     "sound2bert": Case("SpeechEncoderDecoderModel", SOUND, BERT, input_values="sounds", attention_mask="samples"),

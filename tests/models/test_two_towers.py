@@ -289,7 +289,7 @@ def test_a_processor_prepares_both_and_travels(tmp_path):
             lambda: CLIPProcessor(CLIPImageProcessor(), None),
             "tokenizer must be a tokenizer, not NoneType",
         ),
-        (lambda: CLIPProcessor(None, make_tokenizer()), "image_processor must be a image processor, not NoneType"),
+        (lambda: CLIPProcessor(None, make_tokenizer()), "image_processor must be an image processor, not NoneType"),
         (lambda: CLIPProcessor(make_tokenizer(), CLIPImageProcessor()), "image_processor must be .*CLIPTokenizerFast"),
         (lambda: CLIPProcessor(CLIPImageProcessor(), make_tokenizer())(), "was given nothing to process"),
     ],
@@ -374,3 +374,15 @@ def test_a_folder_without_a_part_is_an_error_that_names_it(tmp_path):
     CLIPImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(maquette.MaquetteError, match="tokenizer"):
         CLIPProcessor.from_pretrained(tmp_path)
+
+
+def test_a_processor_without_one_of_its_parts_names_it() -> None:
+    from maquette import CLIPImageProcessor, CLIPProcessor, WhisperFeatureExtractor, WhisperProcessor
+
+    with pytest.raises(ConfigurationError, match="CLIPProcessor needs tokenizer"):
+        CLIPProcessor(image_processor=CLIPImageProcessor())
+    with pytest.raises(ConfigurationError, match="WhisperProcessor needs tokenizer"):
+        WhisperProcessor(WhisperFeatureExtractor())
+    message = "must be an image processor, not WhisperFeatureExtractor, a feature extractor"
+    with pytest.raises(InputError, match=message):
+        CLIPProcessor(image_processor=WhisperFeatureExtractor(), tokenizer=None)

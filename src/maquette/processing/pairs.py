@@ -19,9 +19,6 @@ class TextImageProcessor(ProcessorMixin):
     image_processor: Any
     tokenizer: Any
 
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        super().__init__(image_processor, tokenizer)
-
     def __call__(self, text: Any = None, images: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Give the tokens of texts and the pixels of images, of either or of both.
 
@@ -50,9 +47,6 @@ class SpeechTextProcessor(ProcessorMixin):
     tokenizer_class = "AutoTokenizer"
     feature_extractor: Any
     tokenizer: Any
-
-    def __init__(self, feature_extractor: Any, tokenizer: Any) -> None:
-        super().__init__(feature_extractor, tokenizer)
 
     def __call__(self, audio: Any = None, text: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Give what the feature extractor makes of sounds; with texts as well, their ids as `labels`.

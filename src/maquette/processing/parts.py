@@ -49,8 +49,8 @@ class Part:
             return
         if kind_of(value) == self.kind and (not self.wanted or self.fits(type(value))):
             return
-        names = " or ".join(_name(one) for one in self.wanted) or f"a {_spoken(self.kind)}"
-        found = f"{type(value).__name__}, a {_spoken(kind)}" if (kind := kind_of(value)) else type(value).__name__
+        names = " or ".join(_name(one) for one in self.wanted) or _spoken(self.kind)
+        found = f"{type(value).__name__}, {_spoken(kind)}" if (kind := kind_of(value)) else type(value).__name__
         raise InputError(f"{owner}: {self.name} must be {names}, not {found}.")
 
     def fits(self, cls: type) -> bool:
@@ -66,7 +66,7 @@ def _name(one: type | str) -> str:
 
 
 def _spoken(kind: str) -> str:
-    return kind.replace("_", " ")
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind.replace('_', ' ')}"
 
 
 def kind_of(value: Any) -> str | None:
