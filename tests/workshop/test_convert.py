@@ -123,6 +123,13 @@ def test_shards_stay_shards(model: DistilBertModel, tmp_path: Path) -> None:
     assert all(again.state_dict()[name].equal(value) for name, value in state.items())
 
 
+def test_what_is_no_pickle_is_said_without_advice_to_trust_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.bin").write_text('{"a": 1}\nmore text')
+    with pytest.raises(FileFormatError) as caught:
+        convert(tmp_path / "notes.bin", tmp_path / "made")
+    assert str(caught.value) == "notes.bin is damaged, or no pickled weights: Unsupported operand 123"
+
+
 def test_the_child_process_has_no_network() -> None:
     """Neither by Python nor, where the kernel lets it, at all."""
     with socket.create_server(("127.0.0.1", 0)) as server:

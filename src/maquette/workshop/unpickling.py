@@ -138,7 +138,8 @@ def convert(source: str, target: str, key: str) -> dict[str, Any]:
     try:
         content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
-        return told | {"refused": f"{type(error).__name__}: {error}"}
+        said = re.search(r"WeightsUnpickler error:\s*([^\n]+)", str(error))  # behind much advice
+        return told | {"refused": said[1] if said else f"{type(error).__name__}: {error}"}
     try:
         tensors, left_out = find_weights(content, key)
     except ValueError as error:
